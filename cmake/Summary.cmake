@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: MIT
+message(STATUS "ringx ${PROJECT_VERSION} (${CMAKE_BUILD_TYPE}, ${CMAKE_C_COMPILER_ID} ${CMAKE_C_COMPILER_VERSION})")
+foreach(feature MPI CUDA NCCL)
+  if(RINGX_HAVE_${feature})
+    message(STATUS "  ${feature}: yes")
+  else()
+    message(STATUS "  ${feature}: no (its table rows are left out)")
+  endif()
+endforeach()
+if(RINGX_SANITIZE)
+  message(STATUS "  sanitizer: ${RINGX_SANITIZE}")
+endif()

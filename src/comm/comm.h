@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* Ranks talking; knows no attention.
+ *
+ * Every call returns when it is done on this rank (CPU transports) or enqueued on call->stream (device transports), or
+ * fails; none waits longer than call->deadline_s.  A failure is told to the other ranks (abort), so that all of them
+ * fail with a message that names the culprit.  After a failure the communicator is dead: every later call fails at once
+ * with the same status and culprit.
+ *
+ * All members of a group issue the same group calls in the same order; exchanges are matched in order per pair of ranks.
+ * Groups of one communicator are never used concurrently. */
+#ifndef RINGX_COMM_H
+#define RINGX_COMM_H
+
+#include "core/status.h"
+#include <ringx/ringx_study.h>
+
+typedef struct ringx_group ringx_group; /* NULL: all ranks */
+
+typedef struct ringx_call {
+    const char *what;  /* "forward step 12: broadcast of K,V": for messages */
+    double deadline_s; /* longest wait for other ranks */
+    void *stream;      /* device transports */
+} ringx_call;
+
+typedef struct ringx_message {
+    int peer; /* rank in the whole communicator; may be this rank */
+    void *data;
+    size_t bytes;
+} ringx_message;
+
+typedef struct ringx_comm_ops {
+    const char *name, *text;
+    bool overlaps; /* calls may be made from a lane thread of the library */
+    /* root's buffer to all members; root is an index in the group.  On the root `to` may equal `from` or be NULL. */
+    ringx_status (*broadcast)(ringx_comm *comm, ringx_group *group, const void *from, void *to, size_t bytes, int root,
+                              const ringx_call *call);
+    /* All sends and receives together.  Zero-byte messages are not sent; both sides know the sizes. */
+    ringx_status (*exchange)(ringx_comm *comm, const ringx_message *sends, size_t n_sends,
+                             const ringx_message *receives, size_t n_receives, const ringx_call *call);
+    /* member i's bytes[i] arrive at to + offsets[i] on all; from may be to + offsets[own] */
+    ringx_status (*allgather)(ringx_comm *comm, ringx_group *group, const void *from, void *to, const size_t *bytes,
+                              const size_t *offsets, const ringx_call *call);
+    /* Σ over members in group order where the transport can; `to` is used on root only, may equal from there */
+    ringx_status (*reduce)(ringx_comm *comm, ringx_group *group, const void *from, void *to, size_t count,
+                           ringx_dtype dtype, int root, const ringx_call *call);
+    /* the sum of everyone's from[offsets[i] … + counts[i]) (elements) arrives at member i's `to` */
+    ringx_status (*reduce_scatter)(ringx_comm *comm, ringx_group *group, const void *from, void *to,
+                                   const size_t *counts, const size_t *offsets, ringx_dtype dtype,
+                                   const ringx_call *call);
+    ringx_status (*allreduce_max)(ringx_comm *comm, ringx_group *group, const float *from, float *to, size_t count,
+                                  const ringx_call *call);
+    /* Host data of equal size from every rank: agreement, unshard bookkeeping. all: ranks · bytes, in rank order. */
+    ringx_status (*agree)(ringx_comm *comm, const void *mine, size_t bytes, void *all, const ringx_call *call);
+    /* Collective over the whole communicator: ranks of equal colour form a group, in rank order. */
+    ringx_status (*split)(ringx_comm *comm, int colour, ringx_group **group, const ringx_call *call);
+    void (*group_destroy)(ringx_comm *comm, ringx_group *group);
+    /* Node number of every rank (ranks with equal numbers share memory); collective. */
+    ringx_status (*nodes)(ringx_comm *comm, int *node_of_rank, const ringx_call *call);
+    /* Tell the other ranks that `culprit` failed; message becomes part of theirs.  Never blocks. */
+    void (*abort)(ringx_comm *comm, int culprit, ringx_status status, const char *message);
+    void (*destroy)(ringx_comm *comm);
+} ringx_comm_ops;
+
+struct ringx_comm { /* first member of every transport's own struct */
+    const ringx_comm_ops *ops;
+    int rank, ranks;
+};
+
+/* comms.def; NULL past the end. */
+const ringx_comm_ops *ringx__comm_ops_at(size_t i);
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* Two lanes that run beside each other, memory, and time; knows no attention and no ranks.
+ *
+ * A track is what the lanes walk: for each lane its steps in order, and for each step how many steps of the other lane
+ * must be done before it may start. */
+#ifndef RINGX_DEVICE_H
+#define RINGX_DEVICE_H
+
+#include "core/status.h"
+
+enum { RINGX_COMM_LANE = 0, RINGX_COMPUTE_LANE = 1, RINGX_LANES = 2 };
+
+typedef struct ringx_track {
+    const uint32_t *step[RINGX_LANES]; /* step numbers, in the order the lane runs them */
+    const uint32_t *wait[RINGX_LANES]; /* steps of the other lane that must be done first */
+    size_t count[RINGX_LANES];
+} ringx_track;
+
+typedef struct ringx_stamp { /* seconds since the execute began */
+    double begin, end;
+} ringx_stamp;
+
+typedef struct ringx_walk {
+    const ringx_track *track;
+    /* Runs one step.  lane tells which lane calls; stream is that lane's (CUDA), else NULL. */
+    ringx_status (*run)(void *context, uint32_t step, int lane, void *stream);
+    void *context;
+    ringx_stamp *stamps; /* indexed by step; NULL: do not record */
+    ringx_timing *timing;
+    bool one_lane;       /* the transport cannot be driven from another thread: interleave on the caller's */
+} ringx_walk;
+
+typedef struct ringx_lanes ringx_lanes;
+
+typedef struct ringx_device_ops {
+    const char *name;
+    ringx_device device;
+    ringx_status (*available)(void); /* why not, as a message */
+    ringx_status (*lanes_create)(ringx_lanes **lanes, void *stream, bool one_lane);
+    void (*lanes_destroy)(ringx_lanes *lanes);
+    /* Returns the first failure of either lane (its message in this thread's last error); on failure the other lane
+     * stops at its next step.  Allocates nothing. */
+    ringx_status (*walk)(ringx_lanes *lanes, const ringx_walk *walk);
+} ringx_device_ops;
+
+const ringx_device_ops *ringx__device(ringx_device device); /* NULL where this build has none */
+double ringx__now(void);                                     /* monotonic seconds */
+
+#endif
