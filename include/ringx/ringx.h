@@ -7,11 +7,12 @@
  * collective: it validates, chooses, writes the schedule, and either succeeds on every rank or fails on every rank.
  * After it, ringx_forward and ringx_backward allocate nothing and decide nothing.
  *
- * Tensors are [batch][token][head][head_dim], of the rank's own tokens; lse is [batch][head][token], float, natural log.
- * A query row that sees no key gives out = 0, lse = -infinity and zero gradients.
+ * Tensors are [batch][token][head][head_dim], of the rank's own tokens; lse is [batch][head][token], float, natural
+ * log. A query row that sees no key gives out = 0, lse = -infinity and zero gradients.
  *
  * Threads: a plan and its communicator belong to one thread at a time; different plans on different communicators are
- * independent.  Every function that can fail returns a ringx_status; ringx_last_error() gives this thread's last message.
+ * independent.  Every function that can fail returns a ringx_status; ringx_last_error() gives this thread's last
+ * message.
  */
 #ifndef RINGX_H
 #define RINGX_H
@@ -55,39 +56,44 @@ RINGX_API const char *ringx_status_name(ringx_status status);
 RINGX_API const char *ringx_last_error(void); /* this thread's; never NULL; valid until its next ringx call */
 RINGX_API const char *ringx_version(void);    /* "0.1.0" */
 
-/* ---- problem: what is computed ------------------------------------------------------------------------------------ */
+/* ---- problem: what is computed ------------------------------------------------------------------------------------
+ */
 
 typedef enum ringx_dtype { RINGX_F32 = 0, RINGX_BF16 = 1, RINGX_F16 = 2 } ringx_dtype;
 
 typedef struct ringx_problem {
-    size_t size;        /* sizeof(ringx_problem); RINGX_PROBLEM_INIT sets it */
-    int64_t batch;      /* >= 0 */
-    int64_t tokens;     /* of the whole sequence, over all ranks, >= 0 */
-    int64_t q_heads;    /* a multiple of kv_heads */
-    int64_t kv_heads;   /* >= 1 */
-    int64_t head_dim;   /* of q and k, 1 … 256 */
-    int64_t value_dim;  /* of v and out, 1 … 256; 0: head_dim */
-    ringx_dtype dtype;  /* of q, k, v, out and their gradients; all sums are float */
-    double scale;       /* of q·k; 0: 1/sqrt(head_dim) */
-    bool causal;        /* query p sees keys <= p */
+    size_t size;                       /* sizeof(ringx_problem); RINGX_PROBLEM_INIT sets it */
+    int64_t batch;                     /* >= 0 */
+    int64_t tokens;                    /* of the whole sequence, over all ranks, >= 0 */
+    int64_t q_heads;                   /* a multiple of kv_heads */
+    int64_t kv_heads;                  /* >= 1 */
+    int64_t head_dim;                  /* of q and k, 1 … 256 */
+    int64_t value_dim;                 /* of v and out, 1 … 256; 0: head_dim */
+    ringx_dtype dtype;                 /* of q, k, v, out and their gradients; all sums are float */
+    double scale;                      /* of q·k; 0: 1/sqrt(head_dim) */
+    bool causal;                       /* query p sees keys <= p */
     int64_t window_left, window_right; /* query p sees keys p - left … p + right, both included; -1: unlimited */
-    const int64_t *document_starts;    /* packed documents: documents + 1 non-decreasing bounds in 0 … tokens.  Queries */
-    size_t documents;                  /* see keys of their own document only; tokens outside all bounds are padding */
-                                       /* and see and are seen by nothing.  documents = 0: one document, no padding */
-    double softcap;                    /* scores become softcap·tanh(score/softcap) after scaling; 0: off */
-    double dropout;                    /* probability in [0, 1) that a weight is dropped; the others grow by 1/(1-p) */
-    uint64_t seed;                     /* of dropout; the mask depends on (seed, batch, head, query, key) alone */
+    const int64_t *document_starts; /* packed documents: documents + 1 non-decreasing bounds in 0 … tokens.  Queries */
+    size_t documents;               /* see keys of their own document only; tokens outside all bounds are padding */
+                                    /* and see and are seen by nothing.  documents = 0: one document, no padding */
+    double softcap;                 /* scores become softcap·tanh(score/softcap) after scaling; 0: off */
+    double dropout;                 /* probability in [0, 1) that a weight is dropped; the others grow by 1/(1-p) */
+    uint64_t seed;                  /* of dropout; the mask depends on (seed, batch, head, query, key) alone */
 } ringx_problem;
 
-#define RINGX_PROBLEM_INIT {.size = sizeof(ringx_problem), .window_left = -1, .window_right = -1}
+#define RINGX_PROBLEM_INIT                                                                                             \
+    {                                                                                                                  \
+        .size = sizeof(ringx_problem), .window_left = -1, .window_right = -1                                           \
+    }
 
-/* ---- options: how ------------------------------------------------------------------------------------------------- */
+/* ---- options: how -------------------------------------------------------------------------------------------------
+ */
 
 typedef enum ringx_device { RINGX_CPU = 0, RINGX_CUDA = 1 } ringx_device;
 
 typedef struct ringx_options {
     size_t size;            /* sizeof(ringx_options); RINGX_OPTIONS_INIT sets it */
-    const char *preset;     /* a name from ringx_preset_name(); NULL: "auto", chosen by forecast */
+    const char *preset;     /* a name from ringx_preset_at(); NULL: "auto", chosen by forecast */
     const char *algorithm;  /* overrides the preset's: kvgather, kvbcast, qbcast, ring, headswap */
     const char *layout;     /* overrides the preset's: contiguous, zigzag, striped */
     int lookahead;          /* overrides the preset's: transfers issued this many stages ahead; -1: the preset's */
@@ -97,17 +103,20 @@ typedef struct ringx_options {
     ringx_dtype wire;       /* of partial results on the wire; RINGX_F32 keeps them exact */
     size_t workspace_limit; /* bytes; 0: none.  Met, or refused with the smallest that would fit */
     ringx_device device;
-    const char *kernel;     /* a name from ringx_kernel_name(); NULL: the best that supports the problem */
-    int threads;            /* of the compute lane; 0: OpenMP's default */
-    double timeout;         /* seconds a wait for other ranks may take; 0: RINGX_TIMEOUT, else 300 */
-    const char *machine;    /* description used to choose and to forecast (docs/machines); NULL: built-in */
-    bool forward_only;      /* the plan can do no backward; its workspace may be smaller */
-    bool deterministic;     /* bitwise equal from run to run even where that is slower (CPUs always are) */
-    bool timeline;          /* record when each step ran: ringx_plan_timeline */
-    void *stream;           /* CUDA: the caller's cudaStream_t */
+    const char *kernel;  /* a name from ringx_kernel_at(); NULL: the best that supports the problem */
+    int threads;         /* of the compute lane; 0: OpenMP's default */
+    double timeout;      /* seconds a wait for other ranks may take; 0: RINGX_TIMEOUT, else 300 */
+    const char *machine; /* description used to choose and to forecast (docs/machines); NULL: built-in */
+    bool forward_only;   /* the plan can do no backward; its workspace may be smaller */
+    bool deterministic;  /* bitwise equal from run to run even where that is slower (CPUs always are) */
+    bool timeline;       /* record when each step ran: ringx_plan_timeline */
+    void *stream;        /* CUDA: the caller's cudaStream_t */
 } ringx_options;
 
-#define RINGX_OPTIONS_INIT {.size = sizeof(ringx_options), .lookahead = -1}
+#define RINGX_OPTIONS_INIT                                                                                             \
+    {                                                                                                                  \
+        .size = sizeof(ringx_options), .lookahead = -1                                                                 \
+    }
 
 /* ---- communicators: with whom --------------------------------------------------------------------------------------
  * ringx_mpi.h and ringx_nccl.h make further ones.  A communicator outlives the plans made with it. */
@@ -125,15 +134,16 @@ RINGX_API int ringx_comm_rank(const ringx_comm *comm);
 RINGX_API int ringx_comm_ranks(const ringx_comm *comm);
 RINGX_API void ringx_comm_destroy(ringx_comm *comm); /* NULL is fine */
 
-/* ---- plan --------------------------------------------------------------------------------------------------------- */
+/* ---- plan ---------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct ringx_plan ringx_plan;
 
-typedef struct ringx_traffic {     /* of one direction, of this rank, by the schedule */
-    uint64_t wire_bytes;           /* that this rank sends, in an ideal implementation of each collective */
-    uint64_t messages;             /* communication steps */
-    uint64_t steps;                /* all steps */
-    double flops;                  /* 4·d per live (query, key, head) forward, 2.5 times that backward */
+typedef struct ringx_traffic { /* of one direction, of this rank, by the schedule */
+    uint64_t wire_bytes;       /* that this rank sends, in an ideal implementation of each collective */
+    uint64_t messages;         /* communication steps */
+    uint64_t steps;            /* all steps */
+    double flops;              /* 4·d per live (query, key, head) forward, 2.5 times that backward */
 } ringx_traffic;
 
 typedef struct ringx_plan_info {
@@ -154,7 +164,8 @@ RINGX_API int64_t ringx_plan_local_tokens(const ringx_plan *plan); /* tokens thi
 /* Global position of each local token, ascending: positions[0 … local_tokens-1]. */
 RINGX_API void ringx_plan_positions(const ringx_plan *plan, int64_t *positions);
 
-/* ---- execute ------------------------------------------------------------------------------------------------------ */
+/* ---- execute ------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct ringx_tensor {
     void *data;        /* aligned to its dtype; may be NULL where the tensor has no elements */
@@ -162,17 +173,20 @@ typedef struct ringx_tensor {
 } ringx_tensor;
 
 typedef struct ringx_args {
-    size_t size;           /* sizeof(ringx_args); RINGX_ARGS_INIT sets it */
-    ringx_tensor q, k, v;  /* in */
-    ringx_tensor out;      /* forward: result; backward: in */
-    float *lse;            /* forward: result; backward: in.  [batch][q_heads][local tokens], packed */
-    ringx_tensor dout;     /* backward: in */
+    size_t size;             /* sizeof(ringx_args); RINGX_ARGS_INIT sets it */
+    ringx_tensor q, k, v;    /* in */
+    ringx_tensor out;        /* forward: result; backward: in */
+    float *lse;              /* forward: result; backward: in.  [batch][q_heads][local tokens], packed */
+    ringx_tensor dout;       /* backward: in */
     ringx_tensor dq, dk, dv; /* backward: results, overwritten */
-    void *workspace;       /* at least ringx_plan_workspace(plan) bytes, aligned to 128; contents do not matter */
+    void *workspace;         /* at least ringx_plan_workspace(plan) bytes, aligned to 128; contents do not matter */
     size_t workspace_bytes;
 } ringx_args;
 
-#define RINGX_ARGS_INIT {.size = sizeof(ringx_args)}
+#define RINGX_ARGS_INIT                                                                                                \
+    {                                                                                                                  \
+        .size = sizeof(ringx_args)                                                                                     \
+    }
 
 /* Collective.  On a CPU they return when done; with CUDA they enqueue on the plan's stream and return. */
 RINGX_API ringx_status ringx_forward(ringx_plan *plan, const ringx_args *args);

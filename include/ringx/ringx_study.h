@@ -10,7 +10,8 @@
 extern "C" {
 #endif
 
-/* ---- tables: the i-th name, its one-line text (NULL past the end) ---------------------------------------------------- */
+/* ---- tables: the i-th name, its one-line text (NULL past the end)
+ * ---------------------------------------------------- */
 
 typedef struct ringx_entry {
     const char *name;
@@ -30,23 +31,24 @@ typedef struct ringx_kernel_entry {
     bool available; /* on this machine, in this build */
 } ringx_kernel_entry;
 
-RINGX_API const ringx_preset_entry *ringx_preset(size_t i); /* NULL past the end */
-RINGX_API const ringx_entry *ringx_algorithm(size_t i);
-RINGX_API const ringx_entry *ringx_layout_kind(size_t i);
-RINGX_API const ringx_entry *ringx_transport(size_t i);
-RINGX_API const ringx_kernel_entry *ringx_kernel(size_t i);
+RINGX_API const ringx_preset_entry *ringx_preset_at(size_t i); /* NULL past the end */
+RINGX_API const ringx_entry *ringx_algorithm_at(size_t i);
+RINGX_API const ringx_entry *ringx_layout_at(size_t i);
+RINGX_API const ringx_entry *ringx_transport_at(size_t i);
+RINGX_API const ringx_kernel_entry *ringx_kernel_at(size_t i);
 RINGX_API ringx_status ringx_preset_find(const char *name, size_t *i); /* unknown: the message names the nearest */
 
 /* ---- the oracle --------------------------------------------------------------------------------------------------
- * The definition, evaluated in double over whole packed tensors, O(tokens²) per head.  Independent of masks-as-intervals,
- * layouts, schedules and kernels.  dout may be NULL: forward only.  Any result may be NULL. */
+ * The definition, evaluated in double over whole packed tensors, O(tokens²) per head.  Independent of
+ * masks-as-intervals, layouts, schedules and kernels.  dout may be NULL: forward only.  Any result may be NULL. */
 typedef struct ringx_reference_tensors {
-    const double *q, *k, *v, *dout;  /* [batch][tokens][heads][dim] */
+    const double *q, *k, *v, *dout;   /* [batch][tokens][heads][dim] */
     double *out, *lse, *dq, *dk, *dv; /* lse: [batch][q_heads][tokens] */
 } ringx_reference_tensors;
 RINGX_API ringx_status ringx_reference(const ringx_problem *problem, const ringx_reference_tensors *tensors);
 
-/* ---- studies: the schedules of all ranks, on paper ------------------------------------------------------------------ */
+/* ---- studies: the schedules of all ranks, on paper ------------------------------------------------------------------
+ */
 
 typedef struct ringx_study ringx_study;
 
@@ -54,24 +56,25 @@ typedef struct ringx_study ringx_study;
 RINGX_API ringx_status ringx_study_create(ringx_study **study, const ringx_problem *problem,
                                           const ringx_options *options, int ranks);
 RINGX_API void ringx_study_destroy(ringx_study *study);
-RINGX_API void ringx_study_describe(const ringx_study *study, int rank, ringx_plan_info *info);
+RINGX_API ringx_status ringx_study_describe(const ringx_study *study, int rank, ringx_plan_info *info);
 
 /* Walks all ranks together and shows: every (query, key) pair is attended exactly once in each direction; every
  * gradient reaches its owner exactly once; nothing is read before it is written nor overwritten while needed; all
- * ranks issue matching collectives in one order, so nothing deadlocks.  A failure names direction, rank, step, reason. */
+ * ranks issue matching collectives in one order, so nothing deadlocks.  A failure names direction, rank, step, reason.
+ */
 typedef struct ringx_proof {
     uint64_t steps, transfers, tiles; /* walked */
     size_t workspace_bytes;           /* largest over ranks */
 } ringx_proof;
 RINGX_API ringx_status ringx_study_prove(const ringx_study *study, ringx_proof *proof);
 
-typedef struct ringx_forecast {      /* of one direction */
-    double seconds;                  /* slowest rank */
-    double compute_s, transfer_s;    /* of that rank: busy time of each lane */
-    double exposed_s;                /* of that rank: compute lane waiting for transfers */
-    double efficiency;               /* single-device time of the whole ÷ ranks ÷ seconds */
-    uint64_t wire_bytes, messages;   /* largest over ranks */
-    size_t workspace_bytes;          /* largest over ranks */
+typedef struct ringx_forecast {    /* of one direction */
+    double seconds;                /* slowest rank */
+    double compute_s, transfer_s;  /* of that rank: busy time of each lane */
+    double exposed_s;              /* of that rank: compute lane waiting for transfers */
+    double efficiency;             /* single-device time of the whole ÷ ranks ÷ seconds */
+    uint64_t wire_bytes, messages; /* largest over ranks */
+    size_t workspace_bytes;        /* largest over ranks */
 } ringx_forecast;
 /* machine: a description file, a built-in name ("h200x2", "h200x8", "frontier", "local"), or NULL: "local". */
 RINGX_API ringx_status ringx_study_forecast(const ringx_study *study, const char *machine, ringx_forecast *forward,
@@ -81,7 +84,8 @@ RINGX_API ringx_status ringx_study_draw(const ringx_study *study, const char *ma
 /* Measured timeline of the last execute of each direction.  Collective; rank 0 writes.  Needs options.timeline. */
 RINGX_API ringx_status ringx_plan_draw(ringx_plan *plan, const char *path);
 
-/* ---- calibration ---------------------------------------------------------------------------------------------------- */
+/* ---- calibration ----------------------------------------------------------------------------------------------------
+ */
 
 typedef enum ringx_comm_op {
     RINGX_OP_BROADCAST,

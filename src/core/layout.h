@@ -2,8 +2,8 @@
 /* Who holds which tokens: contiguous, zigzag or striped; any length, any number of ranks, ranks may be empty.
  *
  * A rank's tokens are at most two runs of affine global positions, in ascending order:
- *   contiguous  rank r holds part r of N            zigzag  parts r and 2N-1-r of 2N            striped  r, r+N, r+2N, …
- * where part c of n is [c·tokens/n, (c+1)·tokens/n), rounded down. */
+ *   contiguous  rank r holds part r of N            zigzag  parts r and 2N-1-r of 2N            striped  r, r+N, r+2N,
+ * … where part c of n is [c·tokens/n, (c+1)·tokens/n), rounded down. */
 #ifndef RINGX_CORE_LAYOUT_H
 #define RINGX_CORE_LAYOUT_H
 

@@ -7,7 +7,7 @@
 
 typedef struct ringx_mask {
     int64_t tokens;
-    int64_t left, right; /* reach to each side, already limited by causal; tokens: unlimited */
+    int64_t left, right;   /* reach to each side, already limited by causal; tokens: unlimited */
     const int64_t *starts; /* documents + 1 bounds; NULL: one document */
     size_t documents;
 } ringx_mask;

@@ -72,8 +72,7 @@ static ringx_status check_numbers(const ringx_problem *p)
     if (p->window_left < -1)
         RINGX_FAIL(RINGX_INVALID, "window_left is %" PRId64 "; it must be >= 0, or -1 for unlimited", p->window_left);
     if (p->window_right < -1)
-        RINGX_FAIL(RINGX_INVALID, "window_right is %" PRId64 "; it must be >= 0, or -1 for unlimited",
-                   p->window_right);
+        RINGX_FAIL(RINGX_INVALID, "window_right is %" PRId64 "; it must be >= 0, or -1 for unlimited", p->window_right);
     return RINGX_OK;
 }
 

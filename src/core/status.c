@@ -61,7 +61,7 @@ ringx_status ringx__context(ringx_status code, const char *format, ...)
     int n = vsnprintf(last_error, sizeof last_error, format, list);
     va_end(list);
     if (n >= 0 && (size_t)n < sizeof last_error)
-        snprintf(last_error + n, sizeof last_error - (size_t)n, ": %s", inner);
+        snprintf(last_error + n, sizeof last_error - (size_t)n, ": %.*s", (int)(sizeof inner - (size_t)n), inner);
     return code;
 }
 

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* An algorithm: one file that writes schedules, one row in algos.def.  A preset: one row in presets.def. */
+#ifndef RINGX_ALGO_H
+#define RINGX_ALGO_H
+
+#include "schedule/emit.h"
+#include <ringx/ringx_study.h>
+
+typedef struct ringx_algo {
+    const char *name, *text;
+    ringx_emit forward, backward; /* one slice each; ranks >= 2 */
+} ringx_algo;
+
+const ringx_algo *ringx__algo_at(size_t i); /* algos.def; NULL past the end */
+ringx_status ringx__algo_find(const char *name, const ringx_algo **algo);
+
+/* One rank: one kernel, whatever the algorithm. */
+void ringx__local_forward(ringx_schedule *s, const ringx_geometry *g);
+void ringx__local_backward(ringx_schedule *s, const ringx_geometry *g);
+
+/* Backwards in which K,V go to the queries; shared by algorithms whose backward is another's. */
+void ringx__kvbcast_backward(ringx_schedule *s, const ringx_geometry *g);
+
+/* Pieces each kv head's query group is cut into so that head_ranks ranks have work; depends on no slicing, so that
+ * slices change no bit. */
+int32_t ringx__headswap_parts(const ringx_shape *shape, int head_ranks);
+
+#endif

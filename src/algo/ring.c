@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* ring: K,V are passed on to the right neighbour, N-1 hops; in backward dK,dV follow them one hop late, so that they
+ * too need N-1 hops: the sum for an owner starts at its right neighbour and ends at the owner, who adds its own last.
+ *
+ *             stage 0    1        2                       X hop of K,V, A attend, a own tile
+ *   rank r    a          X A      X A          …          stage i works on the K,V of rank r-i
+ *
+ * Wire     (N-1)·KV a rank; backward again, plus (N-1)·dKV.
+ * Memory   O(local): two K,V (one more for each lookahead beyond 1); backward as many dK,dV and one in flight. */
+#include "algo/algo.h"
+
+static int around(const ringx_geometry *g, int distance)
+{
+    return ((g->rank + distance) % g->ranks + g->ranks) % g->ranks;
+}
+
+/* The slot into which the K,V of `owner` arrive. */
+static ringx_span arrival(ringx_schedule *s, const ringx_geometry *g, int owner)
+{
+    ringx_region region = ringx__slot(s, "kv", 1, 2);
+    return ringx__carve(s, &region, RINGX_KV, owner, g->kv_head, g->kv_heads);
+}
+
+static ringx_span hop(ringx_schedule *s, const ringx_geometry *g, ringx_span held, int owner)
+{
+    ringx_span kv = arrival(s, g, owner);
+    ringx__exchange_begin(s, -1);
+    ringx__exchange_send(s, held, around(g, 1));
+    ringx__exchange_receive(s, kv, around(g, -1));
+    ringx__exchange_end(s);
+    return kv;
+}
+
+void ringx__ring_forward(ringx_schedule *s, const ringx_geometry *g)
+{
+    ringx__stage(s);
+    ringx_span q = ringx__user(s, RINGX_Q), own = ringx__user(s, RINGX_KV), out = ringx__user(s, RINGX_OUT);
+    ringx_span state = ringx__fresh(ringx__block(s, "state", 0, RINGX_STATE, g->rank));
+    ringx_span kv = arrival(s, g, g->rank);
+    ringx__pack(s, kv);
+    ringx__attend(s, &state, &q, 1, &own, 1);
+
+    for (int i = 1; i < g->ranks; i++) {
+        ringx__stage(s);
+        kv = hop(s, g, kv, around(g, -i));
+        ringx__attend(s, &state, &q, 1, &kv, 1);
+    }
+    ringx__finish(s, &state, &out, 1, 0);
+}
+
+void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
+{
+    ringx__stage(s);
+    ringx_span q = ringx__user(s, RINGX_QDO), own = ringx__user(s, RINGX_KV);
+    ringx_span dq = ringx__block(s, "dq", 0, RINGX_DQ, g->rank);
+    ringx_span own_dkv = ringx__block(s, "own dkv", 1, RINGX_DKV, g->rank);
+    ringx_span kv = arrival(s, g, g->rank);
+    ringx__pack(s, kv);
+    ringx__clear(s, dq);
+    ringx__clear(s, own_dkv);
+    ringx__grad(s, &q, &dq, 1, &own, &own_dkv, 1);
+
+    ringx_span travelling = {.fresh = true};
+    for (int i = 1; i < g->ranks; i++) {
+        ringx__stage(s);
+        kv = hop(s, g, kv, around(g, -i));
+        ringx_span dkv = ringx__block(s, "dkv", 1, RINGX_DKV, around(g, -i));
+        ringx__clear(s, dkv);
+        ringx__grad(s, &q, &dq, 1, &kv, &dkv, 1);
+        if (!travelling.fresh)
+            ringx__add(s, travelling, dkv, 0);
+        travelling = ringx__block(s, "travelling", 0, RINGX_DKV, around(g, -i - 1));
+        ringx__exchange_begin(s, 0);
+        ringx__exchange_send(s, dkv, around(g, 1));
+        ringx__exchange_receive(s, travelling, around(g, -1));
+        ringx__exchange_end(s);
+    }
+    ringx__store(s, dq);
+    ringx__add(s, travelling, own_dkv, 1);
+    ringx__unpack(s, own_dkv, 1);
+}

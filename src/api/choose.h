@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* Options resolved: which algorithm, layout, lookahead, slices and kernel. */
+#ifndef RINGX_CHOOSE_H
+#define RINGX_CHOOSE_H
+
+#include "algo/algo.h"
+#include "kernel/kernel.h"
+
+typedef struct ringx_choice {
+    const char *preset; /* a table's string, or "custom" */
+    const ringx_algo *algo;
+    ringx_layout layout;
+    int lookahead, slices, head_ranks, ranks_per_node, threads;
+    bool two_level;
+    const ringx_kernel *kernel;
+} ringx_choice;
+
+/* Checks options without looking at other ranks. */
+ringx_status ringx__options_check(const ringx_options *options, const ringx_shape *shape, int ranks);
+
+/* node_ranks: ranks per node if all nodes have equally many, consecutive ranks; else 1. */
+ringx_status ringx__choose(ringx_choice *choice, const ringx_options *options, const ringx_shape *shape, int ranks,
+                           int node_ranks);
+
+/* The geometry of one rank under a choice; shape and choice->layout must outlive it. */
+ringx_geometry ringx__choice_geometry(const ringx_choice *choice, const ringx_shape *shape, int rank);
+
+/* One rank's closed schedule of one direction. */
+ringx_status ringx__choice_schedule(ringx_schedule *schedule, const ringx_choice *choice, const ringx_shape *shape,
+                                    int rank, bool backward);
+
+/* Bytes of the workspace that schedules and kernel scratch need together; *schedule_bytes: where scratch begins. */
+size_t ringx__choice_workspace(const ringx_choice *choice, const ringx_shape *shape, const ringx_schedule *forward,
+                               const ringx_schedule *backward, size_t *schedule_bytes);
+
+/* Traffic of a schedule, for ringx_plan_info. */
+ringx_traffic ringx__schedule_traffic(const ringx_schedule *schedule);
+
+#endif

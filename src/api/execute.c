@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/* Execution: check the arguments, walk the two lanes. */
+#include "api/plan.h"
+
+static ringx_status run_step(void *context, uint32_t step, int lane, void *stream)
+{
+    const ringx_execution *e = context;
+    if (lane == RINGX_COMM_LANE)
+        return ringx__step_transfer(e, step, stream);
+    ringx_status status = ringx__step_compute(e, step, stream);
+    if (status != RINGX_OK && e->plan->comm->ranks > 1) /* the other ranks would wait for this one */
+        e->plan->comm->ops->abort(e->plan->comm, e->plan->comm->rank, status, ringx_last_error());
+    return status;
+}
+
+static ringx_status check_tensor(const ringx_plan *plan, const char *name, const ringx_tensor *t, int64_t heads,
+                                 int64_t dim)
+{
+    size_t element = ringx__dtype_bytes(plan->shape.dtype);
+    if (plan->shape.batch * plan->local_tokens == 0)
+        return RINGX_OK;
+    if (!t->data)
+        RINGX_FAIL(RINGX_INVALID, "%s.data is NULL; it must point to %lld × %lld × %lld × %lld elements", name,
+                   (long long)plan->shape.batch, (long long)plan->local_tokens, (long long)heads, (long long)dim);
+    if ((uintptr_t)t->data % element)
+        RINGX_FAIL(RINGX_INVALID, "%s.data is %p; it must be aligned to its elements of %zu bytes", name, t->data,
+                   element);
+    bool packed = t->stride[0] == 0 && t->stride[1] == 0 && t->stride[2] == 0;
+    static const char *const axis[] = {"batch", "token", "head"};
+    const int64_t extent[] = {plan->shape.batch, plan->local_tokens, heads};
+    for (int i = 0; i < 3 && !packed; i++)
+        if (t->stride[i] < 0 || (extent[i] > 1 && t->stride[i] < dim))
+            RINGX_FAIL(RINGX_INVALID, "%s.stride of %s is %lld elements; it must be at least the %lld of a head", name,
+                       axis[i], (long long)t->stride[i], (long long)dim);
+    return RINGX_OK;
+}
+
+static ringx_status check_args(const ringx_plan *plan, const ringx_args *a, bool backward)
+{
+    const ringx_shape *s = &plan->shape;
+    if (!a)
+        RINGX_FAIL(RINGX_INVALID, "args is NULL; it must point to a ringx_args");
+    if (a->size != sizeof *a)
+        RINGX_FAIL(RINGX_INVALID, "args.size is %zu; it must be sizeof(ringx_args) = %zu: use RINGX_ARGS_INIT", a->size,
+                   sizeof *a);
+    RINGX_TRY(check_tensor(plan, "q", &a->q, s->q_heads, s->head_dim));
+    RINGX_TRY(check_tensor(plan, "k", &a->k, s->kv_heads, s->head_dim));
+    RINGX_TRY(check_tensor(plan, "v", &a->v, s->kv_heads, s->value_dim));
+    RINGX_TRY(check_tensor(plan, "out", &a->out, s->q_heads, s->value_dim));
+    if (backward) {
+        RINGX_TRY(check_tensor(plan, "dout", &a->dout, s->q_heads, s->value_dim));
+        RINGX_TRY(check_tensor(plan, "dq", &a->dq, s->q_heads, s->head_dim));
+        RINGX_TRY(check_tensor(plan, "dk", &a->dk, s->kv_heads, s->head_dim));
+        RINGX_TRY(check_tensor(plan, "dv", &a->dv, s->kv_heads, s->value_dim));
+    }
+    if ((!a->lse && s->batch * plan->local_tokens > 0) || (uintptr_t)a->lse % sizeof(float))
+        RINGX_FAIL(RINGX_INVALID, "lse is %p; it must point to batch × q_heads × local tokens aligned floats",
+                   (void *)a->lse);
+    if (a->workspace_bytes < plan->workspace_bytes)
+        RINGX_FAIL(RINGX_INVALID, "workspace_bytes is %zu; the plan needs %zu", a->workspace_bytes,
+                   plan->workspace_bytes);
+    if (plan->workspace_bytes && (!a->workspace || (uintptr_t)a->workspace % 128))
+        RINGX_FAIL(RINGX_INVALID, "workspace is %p; it must be aligned to 128 bytes", a->workspace);
+    return RINGX_OK;
+}
+
+static ringx_status execute(ringx_plan *plan, ringx_program *program, const ringx_args *args, bool backward)
+{
+    ringx_status status = check_args(plan, args, backward);
+    if (status != RINGX_OK) { /* the other ranks are about to wait for this one */
+        if (plan->comm->ranks > 1)
+            plan->comm->ops->abort(plan->comm, plan->comm->rank, status, ringx_last_error());
+        return status;
+    }
+    ringx_execution execution = {.plan = plan, .program = program};
+    ringx_walk walk = {.track = &program->track,
+                       .run = run_step,
+                       .context = &execution,
+                       .stamps = program->stamps,
+                       .timing = &program->timing,
+                       .one_lane = !plan->comm->ops->overlaps || plan->comm->ranks == 1};
+    plan->args = args;
+    status = plan->device->walk(plan->lanes, &walk);
+    plan->args = NULL;
+    return status;
+}
+
+ringx_status ringx_forward(ringx_plan *plan, const ringx_args *args)
+{
+    if (!plan)
+        RINGX_FAIL(RINGX_INVALID, "plan is NULL; ringx_plan_create makes one");
+    return execute(plan, &plan->forward, args, false);
+}
+
+ringx_status ringx_backward(ringx_plan *plan, const ringx_args *args)
+{
+    if (!plan)
+        RINGX_FAIL(RINGX_INVALID, "plan is NULL; ringx_plan_create makes one");
+    if (plan->forward_only)
+        RINGX_FAIL(RINGX_INVALID, "the plan was created with forward_only; create one without to run backward");
+    return execute(plan, &plan->backward, args, true);
+}

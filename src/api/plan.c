@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+/* Plans: validate, choose, build, agree, size.  Everything that can fail by choice fails here, on every rank. */
+#include "api/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/agree.h"
+
+#define DEFAULT_TIMEOUT_S 300.0
+
+/* ---- what all ranks must have in common
+ * -------------------------------------------------------------------------------------- */
+
+static void card_problem(ringx_card *card, const ringx_problem *p)
+{
+    uint64_t digest = 0;
+    if (p->documents && p->document_starts)
+        digest = ringx__digest(0, p->document_starts, (p->documents + 1) * sizeof *p->document_starts);
+    ringx__card_text(card, "batch", "%lld", (long long)p->batch);
+    ringx__card_text(card, "tokens", "%lld", (long long)p->tokens);
+    ringx__card_text(card, "q_heads", "%lld", (long long)p->q_heads);
+    ringx__card_text(card, "kv_heads", "%lld", (long long)p->kv_heads);
+    ringx__card_text(card, "head_dim", "%lld", (long long)p->head_dim);
+    ringx__card_text(card, "value_dim", "%lld", (long long)p->value_dim);
+    ringx__card_text(card, "dtype", "%d", (int)p->dtype);
+    ringx__card_text(card, "scale", "%.17g", p->scale);
+    ringx__card_text(card, "causal", "%d", (int)p->causal);
+    ringx__card_text(card, "window_left", "%lld", (long long)p->window_left);
+    ringx__card_text(card, "window_right", "%lld", (long long)p->window_right);
+    ringx__card_text(card, "documents", "%zu", p->documents);
+    ringx__card_text(card, "document_starts", "contents with digest %016llx", (unsigned long long)digest);
+    ringx__card_text(card, "softcap", "%.17g", p->softcap);
+    ringx__card_text(card, "dropout", "%.17g", p->dropout);
+    ringx__card_text(card, "seed", "%llu", (unsigned long long)p->seed);
+}
+
+static const char *or_default(const char *name)
+{
+    return name ? name : "(default)";
+}
+
+static void card_options(ringx_card *card, const ringx_options *o)
+{
+    ringx__card_text(card, "preset", "%s", or_default(o->preset));
+    ringx__card_text(card, "algorithm", "%s", or_default(o->algorithm));
+    ringx__card_text(card, "layout", "%s", or_default(o->layout));
+    ringx__card_text(card, "lookahead", "%d", o->lookahead);
+    ringx__card_text(card, "slices", "%d", o->slices);
+    ringx__card_text(card, "head_ranks", "%d", o->head_ranks);
+    ringx__card_text(card, "ranks_per_node", "%d", o->ranks_per_node);
+    ringx__card_text(card, "wire", "%d", (int)o->wire);
+    ringx__card_text(card, "device", "%d", (int)o->device);
+    ringx__card_text(card, "kernel", "%s", or_default(o->kernel));
+    ringx__card_text(card, "machine", "%s", or_default(o->machine));
+    ringx__card_text(card, "forward_only", "%d", (int)o->forward_only);
+    ringx__card_text(card, "deterministic", "%d", (int)o->deterministic);
+}
+
+static ringx_status agree_arguments(ringx_plan *plan, const ringx_problem *problem, const ringx_options *options,
+                                    ringx_status status)
+{
+    ringx_card *card = malloc(sizeof *card);
+    if (!card)
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes", sizeof *card);
+    ringx__card_begin(card, status);
+    ringx__card_text(card, "library version", "%s", ringx_version());
+    ringx__card_text(card, "ranks", "%d", plan->comm->ranks);
+    if (problem)
+        card_problem(card, problem);
+    if (options)
+        card_options(card, options);
+    status = ringx__agree(plan->comm, card, "ringx_plan_create", plan->deadline_s, NULL);
+    free(card);
+    return status;
+}
+
+/* A shared verdict, and the largest of a number. */
+static ringx_status agree_status(ringx_plan *plan, ringx_status status, int64_t number, int64_t *largest)
+{
+    ringx_card *card = malloc(sizeof *card);
+    if (!card)
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes", sizeof *card);
+    ringx__card_begin(card, status);
+    card->number = number;
+    status = ringx__agree(plan->comm, card, "ringx_plan_create", plan->deadline_s, largest);
+    free(card);
+    return status;
+}
+
+/* ---- choosing
+ * ------------------------------------------------------------------------------------------------------------------ */
+
+/* Ranks per node if nodes are equal and consecutive, else 1. */
+static ringx_status discover_nodes(ringx_plan *plan, int *per_node)
+{
+    int ranks = plan->comm->ranks;
+    int *node = malloc((size_t)ranks * sizeof *node);
+    ringx_call call = {.what = "ringx_plan_create: discovery of nodes", .deadline_s = plan->deadline_s};
+    if (!node)
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for the nodes of %d ranks", ranks);
+    ringx_status status = plan->comm->ops->nodes(plan->comm, node, &call);
+    int per = 1;
+    while (status == RINGX_OK && per < ranks && node[per] == node[0])
+        per++;
+    *per_node = per;
+    for (int r = 0; r < ranks && status == RINGX_OK; r++)
+        if (ranks % per || node[r] != node[r / per * per] || (r % per == 0 && r > 0 && node[r] == node[r - 1]))
+            *per_node = 1;
+    free(node);
+    return status;
+}
+
+static ringx_status build(ringx_plan *plan)
+{
+    int rank = plan->comm->rank;
+    ringx__schedule_free(&plan->forward.schedule);
+    ringx__schedule_free(&plan->backward.schedule);
+    RINGX_TRY(ringx__choice_schedule(&plan->forward.schedule, &plan->choice, &plan->shape, rank, false));
+    if (!plan->forward_only)
+        RINGX_TRY(ringx__choice_schedule(&plan->backward.schedule, &plan->choice, &plan->shape, rank, true));
+    plan->workspace_bytes =
+        ringx__choice_workspace(&plan->choice, &plan->shape, &plan->forward.schedule,
+                                plan->forward_only ? NULL : &plan->backward.schedule, &plan->schedule_bytes);
+    return RINGX_OK;
+}
+
+/* Builds with as few slices as meet the limit; all ranks take the most that any of them needs. */
+static ringx_status build_within_limit(ringx_plan *plan, const ringx_options *o)
+{
+    int first = plan->choice.slices, last = o->slices ? o->slices : (int)plan->shape.kv_heads;
+    size_t smallest = SIZE_MAX;
+    ringx_status status = RINGX_OK;
+    int slices = first;
+    for (; slices <= last; slices++) {
+        plan->choice.slices = slices;
+        status = build(plan);
+        if (status != RINGX_OK)
+            break;
+        smallest = plan->workspace_bytes < smallest ? plan->workspace_bytes : smallest;
+        if (!o->workspace_limit || plan->workspace_bytes <= o->workspace_limit)
+            break;
+    }
+    if (status == RINGX_OK && slices > last)
+        status =
+            ringx__fail(RINGX_NO_MEMORY,
+                        "workspace_limit is %zu bytes; preset %s needs at least %zu on this rank (of 1 … %d slices)",
+                        o->workspace_limit, plan->choice.preset, smallest, last);
+    int64_t most = slices;
+    RINGX_TRY(agree_status(plan, status, slices, &most));
+    if (most != slices) {
+        plan->choice.slices = (int)most;
+        status = build(plan);
+        if (status == RINGX_OK && o->workspace_limit && plan->workspace_bytes > o->workspace_limit)
+            status = ringx__fail(RINGX_NO_MEMORY,
+                                 "workspace_limit is %zu bytes; %d slices, which another rank needs, "
+                                 "take %zu on this rank",
+                                 o->workspace_limit, (int)most, plan->workspace_bytes);
+    }
+    return status;
+}
+
+/* ---- what the schedule must have in common: the collectives, in order
+ * --------------------------------------------------------------- */
+
+static uint64_t schedule_digest(const ringx_schedule *s)
+{
+    uint64_t h = 0;
+    for (size_t i = 0; i < s->lane_count[RINGX_COMM_LANE]; i++) {
+        const ringx_step *step = &s->steps[s->lane_step[RINGX_COMM_LANE][i]];
+        int32_t line[4] = {step->op, step->group, step->root, step->stage};
+        if (step->group < 0 && step->op != RINGX_PACK && step->op != RINGX_UNPACK && step->op != RINGX_EXCHANGE)
+            h = ringx__digest(h, line, sizeof line);
+    }
+    return h;
+}
+
+static ringx_status agree_schedule(ringx_plan *plan, ringx_status status)
+{
+    ringx_card *card = malloc(sizeof *card);
+    if (!card)
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes", sizeof *card);
+    ringx__card_begin(card, status);
+    ringx__card_text(card, "chosen preset", "%s", plan->choice.preset);
+    ringx__card_text(card, "chosen kernel", "%s", plan->choice.kernel->name);
+    ringx__card_text(card, "chosen slices", "%d", plan->choice.slices);
+    if (status == RINGX_OK) {
+        ringx__card_text(card, "forward schedule", "%016llx",
+                         (unsigned long long)schedule_digest(&plan->forward.schedule));
+        ringx__card_text(card, "backward schedule", "%016llx",
+                         (unsigned long long)schedule_digest(&plan->backward.schedule));
+    }
+    status = ringx__agree(plan->comm, card, "ringx_plan_create", plan->deadline_s, NULL);
+    free(card);
+    return status;
+}
+
+static ringx_status split_groups(ringx_plan *plan)
+{
+    const ringx_schedule *s = &plan->forward.schedule;
+    ringx_call call = {.what = "ringx_plan_create: forming groups", .deadline_s = plan->deadline_s};
+    for (int i = 0; i < s->n_groups; i++) {
+        RINGX_TRY(plan->comm->ops->split(plan->comm, s->groups[i].colour, &plan->groups[i], &call));
+        plan->n_groups = i + 1;
+    }
+    return RINGX_OK;
+}
+
+/* ---- create
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
+
+static ringx_status validate(ringx_plan *plan, const ringx_problem *problem, const ringx_options *options)
+{
+    RINGX_TRY(ringx__shape_create(&plan->shape, problem));
+    return ringx__options_check(options, &plan->shape, plan->comm->ranks);
+}
+
+static ringx_status prepare(ringx_plan *plan, const ringx_options *o)
+{
+    plan->device = ringx__device(o->device);
+    plan->rowops = ringx__rowops(o->device);
+    if (!plan->rowops)
+        RINGX_FAIL(RINGX_UNSUPPORTED, "this build has no row operations for the device");
+    RINGX_TRY(ringx__program_prepare(&plan->forward, o->timeline));
+    if (!plan->forward_only)
+        RINGX_TRY(ringx__program_prepare(&plan->backward, o->timeline));
+    return plan->device->lanes_create(&plan->lanes, o->stream, !plan->comm->ops->overlaps || plan->comm->ranks == 1);
+}
+
+static double timeout_of(const ringx_options *o)
+{
+    if (o && o->timeout > 0)
+        return o->timeout;
+    const char *text = getenv("RINGX_TIMEOUT");
+    char *end = NULL;
+    double seconds = text ? strtod(text, &end) : 0;
+    return text && end != text && *end == '\0' && seconds > 0 ? seconds : DEFAULT_TIMEOUT_S;
+}
+
+static ringx_status create(ringx_plan *plan, const ringx_problem *problem, const ringx_options *o)
+{
+    int per_node = 1;
+    plan->forward_only = o->forward_only;
+    plan->stream = o->stream;
+    RINGX_TRY(agree_arguments(plan, problem, o, validate(plan, problem, o)));
+    if (!o->ranks_per_node)
+        RINGX_TRY(discover_nodes(plan, &per_node));
+    ringx_status status = ringx__choose(&plan->choice, o, &plan->shape, plan->comm->ranks, per_node);
+    RINGX_TRY(agree_status(plan, status, 0, NULL));
+    plan->local_tokens = ringx__layout_count(&plan->choice.layout, plan->comm->rank);
+    status = build_within_limit(plan, o);
+    if (status == RINGX_OK)
+        status = prepare(plan, o);
+    RINGX_TRY(agree_schedule(plan, status));
+    return split_groups(plan);
+}
+
+ringx_status ringx_plan_create(ringx_plan **plan, const ringx_problem *problem, const ringx_options *options,
+                               ringx_comm *comm)
+{
+    if (!plan)
+        RINGX_FAIL(RINGX_INVALID, "plan is NULL; it must point to a ringx_plan pointer");
+    *plan = NULL;
+    if (!comm)
+        RINGX_FAIL(RINGX_INVALID, "comm is NULL; ringx_comm_self makes one for a single rank");
+    ringx_options defaults = RINGX_OPTIONS_INIT;
+    ringx_plan *new = calloc(1, sizeof *new);
+    if (!new)
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes of a plan", sizeof *new);
+    new->comm = comm;
+    new->deadline_s = timeout_of(options);
+    ringx_status status = create(new, problem, options ? options : &defaults);
+    if (status != RINGX_OK) {
+        ringx_plan_destroy(new);
+        return status;
+    }
+    *plan = new;
+    return RINGX_OK;
+}
+
+void ringx_plan_destroy(ringx_plan *plan)
+{
+    if (!plan)
+        return;
+    if (plan->device)
+        plan->device->lanes_destroy(plan->lanes);
+    for (int i = 0; i < plan->n_groups; i++)
+        plan->comm->ops->group_destroy(plan->comm, plan->groups[i]);
+    ringx__program_free(&plan->forward);
+    ringx__program_free(&plan->backward);
+    ringx__shape_destroy(&plan->shape);
+    free(plan);
+}
+
+/* ---- questions
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+
+void ringx_plan_describe(const ringx_plan *plan, ringx_plan_info *info)
+{
+    const ringx_choice *c = &plan->choice;
+    *info = (ringx_plan_info){.preset = c->preset,
+                              .algorithm = c->algo->name,
+                              .layout = ringx__layout_name(c->layout.id),
+                              .kernel = c->kernel->name,
+                              .transport = plan->comm->ops->name,
+                              .rank = plan->comm->rank,
+                              .ranks = plan->comm->ranks,
+                              .lookahead = c->lookahead,
+                              .slices = c->slices,
+                              .head_ranks = c->head_ranks,
+                              .ranks_per_node = c->ranks_per_node,
+                              .threads = c->threads,
+                              .local_tokens = plan->local_tokens,
+                              .workspace_bytes = plan->workspace_bytes,
+                              .forward = plan->forward.traffic,
+                              .backward = plan->backward.traffic};
+}
+
+size_t ringx_plan_workspace(const ringx_plan *plan)
+{
+    return plan->workspace_bytes;
+}
+
+int64_t ringx_plan_local_tokens(const ringx_plan *plan)
+{
+    return plan->local_tokens;
+}
+
+void ringx_plan_timing(const ringx_plan *plan, ringx_timing *forward, ringx_timing *backward)
+{
+    if (forward)
+        *forward = plan->forward.timing;
+    if (backward)
+        *backward = plan->backward.timing;
+}

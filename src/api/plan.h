@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* What a plan holds; shared by plan.c, execute.c, steps.c and shard.c. */
+#ifndef RINGX_PLAN_H
+#define RINGX_PLAN_H
+
+#include "api/choose.h"
+#include "comm/comm.h"
+
+typedef struct ringx_pairs { /* of one ATTEND or GRAD step: which (query run, key run) pairs are live */
+    uint32_t first;          /* index into ringx_program.live */
+    uint32_t queries, keys;  /* runs */
+    bool any;
+} ringx_pairs;
+
+typedef struct ringx_program { /* one direction, ready to run */
+    ringx_schedule schedule;
+    ringx_track track;
+    ringx_pairs *pairs; /* by step */
+    uint8_t *live;
+    ringx_query_slice *query; /* room for the largest step, filled while executing */
+    ringx_key_slice *key;
+    size_t *bytes, *offsets; /* room for collectives, one an operand */
+    ringx_message *message;
+    ringx_stamp *stamps; /* by step; NULL without options.timeline */
+    ringx_timing timing;
+    ringx_traffic traffic;
+} ringx_program;
+
+struct ringx_plan {
+    ringx_shape shape;
+    ringx_choice choice;
+    ringx_comm *comm;
+    ringx_group *groups[RINGX_MAX_GROUPS];
+    int n_groups;
+    bool forward_only;
+    double deadline_s;
+    void *stream;
+    const ringx_device_ops *device;
+    const ringx_rowops *rowops;
+    ringx_lanes *lanes;
+    ringx_program forward, backward;
+    int64_t local_tokens;
+    size_t schedule_bytes, workspace_bytes; /* kernel scratch lies between them */
+    const ringx_args *args;                 /* while executing */
+};
+
+/* Everything a program needs beside its schedule, so that executing allocates nothing. */
+ringx_status ringx__program_prepare(ringx_program *program, bool timeline);
+void ringx__program_free(ringx_program *program);
+
+/* Runs one step of a program; context for ringx_walk. */
+typedef struct ringx_execution {
+    ringx_plan *plan;
+    ringx_program *program;
+} ringx_execution;
+ringx_status ringx__step_compute(const ringx_execution *e, uint32_t step, void *stream);
+ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t step, void *stream);
+
+#endif
