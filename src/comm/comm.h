@@ -6,8 +6,8 @@
  * fail with a message that names the culprit.  After a failure the communicator is dead: every later call fails at once
  * with the same status and culprit.
  *
- * All members of a group issue the same group calls in the same order; exchanges are matched in order per pair of ranks.
- * Groups of one communicator are never used concurrently. */
+ * All members of a group issue the same group calls in the same order; exchanges are matched in order per pair of
+ * ranks. Groups of one communicator are never used concurrently. */
 #ifndef RINGX_COMM_H
 #define RINGX_COMM_H
 
@@ -58,6 +58,9 @@ typedef struct ringx_comm_ops {
     ringx_status (*nodes)(ringx_comm *comm, int *node_of_rank, const ringx_call *call);
     /* Tell the other ranks that `culprit` failed; message becomes part of theirs.  Never blocks. */
     void (*abort)(ringx_comm *comm, int culprit, ringx_status status, const char *message);
+    /* RINGX_OK, or the failure (its message in this thread's last error) that every later call would return.  Never
+     * blocks. */
+    ringx_status (*poll)(ringx_comm *comm);
     void (*destroy)(ringx_comm *comm);
 } ringx_comm_ops;
 
@@ -68,5 +71,9 @@ struct ringx_comm { /* first member of every transport's own struct */
 
 /* comms.def; NULL past the end. */
 const ringx_comm_ops *ringx__comm_ops_at(size_t i);
+
+#define RINGX_TRANSPORT(name) extern const ringx_comm_ops ringx__comm_##name;
+#include "comm/comms.def"
+#undef RINGX_TRANSPORT
 
 #endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* Ranks as threads: every operation, groups, random sequences, churn. */
+#include "comm/op_checks.h"
+#include "comm/rank_threads.h"
+
+static op_check whole(rank_thread *self)
+{
+    return (op_check){.comm = self->comm,
+                      .members = self->comm->ranks,
+                      .index = self->comm->rank,
+                      .exact = true,
+                      .call = {.what = "test", .deadline_s = 60}};
+}
+
+static void keep(rank_thread *self, const op_check *c, bool good)
+{
+    self->status = good ? RINGX_OK : RINGX_INTERNAL;
+    if (!good)
+        snprintf(self->message, sizeof self->message, "%s", c->message);
+}
+
+static void expect_good(const rank_thread *t, int ranks)
+{
+    for (int r = 0; r < ranks; r++)
+        expect(t, r, RINGX_OK, NULL);
+}
+
+/* ---- every operation -----------------------------------------------------------------------------------------------
+ */
+
+static void each_body(rank_thread *self)
+{
+    op_check c = whole(self);
+    keep(self, &c, check_each(&c, 11));
+}
+
+static void test_each(void **state)
+{
+    (void)state;
+    rank_thread t[MOST_TEST_RANKS];
+    for (int ranks = 1; ranks <= 8; ranks++) {
+        run_ranks(t, ranks, NULL, each_body, NULL);
+        expect_good(t, ranks);
+    }
+}
+
+/* ---- groups --------------------------------------------------------------------------------------------------------
+ */
+
+static void groups_body(rank_thread *self)
+{
+    op_check c = whole(self), sub[4];
+    int colours[MOST_TEST_RANKS], rank_of[4][MOST_TEST_RANKS];
+    bool good = true;
+    for (int s = 0; s < 4 && good; s++) { /* all apart, all together, two kinds, random */
+        for (int r = 0; r < c.comm->ranks; r++)
+            colours[r] = s == 0 ? r : s == 1 ? -7 : s == 2 ? r / 3 : (int)(mix(3, (uint64_t)r) % 3) - 1;
+        good = check_split(&c, colours, &sub[s], rank_of[s]);
+    }
+    for (int s = 0; s < 4 && good; s++) {
+        good = check_each(&sub[s], 12 + (uint64_t)s);
+        c = good ? c : sub[s];
+    }
+    for (uint64_t i = 0; i < 100 && good; i++) { /* groups and all in turn, in one order everywhere */
+        good = check_one(&sub[i % 4], 1000 + i, 500) && check_one(&c, 2000 + i, 500);
+        if (!good && sub[i % 4].message[0])
+            c = sub[i % 4];
+    }
+    keep(self, &c, good);
+    for (int s = 0; s < 4; s++)
+        self->comm->ops->group_destroy(self->comm, sub[s].group);
+}
+
+static void test_groups(void **state)
+{
+    (void)state;
+    rank_thread t[MOST_TEST_RANKS];
+    for (int ranks = 1; ranks <= 8; ranks++) {
+        run_ranks(t, ranks, NULL, groups_body, NULL);
+        expect_good(t, ranks);
+    }
+}
+
+static void nodes_body(rank_thread *self)
+{
+    int node[MOST_TEST_RANKS];
+    memset(node, 0xff, sizeof node);
+    ringx_call call = {.what = "nodes", .deadline_s = 60};
+    note(self, self->comm->ops->nodes(self->comm, node, &call));
+    for (int r = 0; r < self->comm->ranks; r++)
+        if (node[r] != 0)
+            self->status = RINGX_INTERNAL;
+}
+
+static void test_nodes(void **state)
+{
+    (void)state;
+    rank_thread t[MOST_TEST_RANKS];
+    run_ranks(t, 5, NULL, nodes_body, NULL);
+    expect_good(t, 5);
+}
+
+/* ---- random sequences ----------------------------------------------------------------------------------------------
+ */
+
+static void random_body(rank_thread *self)
+{
+    op_check c = whole(self);
+    uint64_t seed = *(const uint64_t *)self->context, mine = mix(seed, (uint64_t)c.comm->rank);
+    bool good = true;
+    for (uint64_t i = 0; i < 1500 && good; i++) {
+        if (draw(&mine, 40) == 0)
+            sleep_s(1e-6 * (double)draw(&mine, 1500));
+        good = check_one(&c, mix(seed, i), 300);
+    }
+    keep(self, &c, good);
+}
+
+static void test_random(void **state)
+{
+    (void)state;
+    rank_thread t[MOST_TEST_RANKS];
+    static const int ranks[] = {2, 3, 5, 8};
+    for (uint64_t seed = 0; seed < 4; seed++) {
+        run_ranks(t, ranks[seed], NULL, random_body, &seed);
+        expect_good(t, ranks[seed]);
+    }
+}
+
+/* One rank's receives of one call may match sends of several calls. */
+static void uneven_exchange_body(rank_thread *self)
+{
+    ringx_comm *comm = self->comm;
+    ringx_call call = {.what = "uneven exchange", .deadline_s = 60};
+    int data[3] = {10, 11, 12}, got[3] = {-1, -1, -1};
+    ringx_message sends[3], receives[3];
+    for (int i = 0; i < 3; i++) {
+        sends[i] = (ringx_message){1, &data[i], sizeof *data};
+        receives[i] = (ringx_message){0, &got[i], sizeof *got};
+    }
+    ringx_status status = RINGX_OK;
+    if (comm->rank == 0)
+        for (int i = 0; i < 3 && status == RINGX_OK; i++)
+            status = comm->ops->exchange(comm, &sends[i], 1, NULL, 0, &call);
+    else
+        status = comm->ops->exchange(comm, NULL, 0, receives, 3, &call);
+    note(self, status);
+    if (status == RINGX_OK && comm->rank == 1 && memcmp(data, got, sizeof got) != 0)
+        self->status = RINGX_INTERNAL;
+}
+
+static void test_uneven_exchange(void **state)
+{
+    (void)state;
+    rank_thread t[2];
+    run_ranks(t, 2, NULL, uneven_exchange_body, NULL);
+    expect_good(t, 2);
+}
+
+/* ---- churn ---------------------------------------------------------------------------------------------------------
+ */
+
+static void churn_body(rank_thread *self)
+{
+    op_check c = whole(self);
+    keep(self, &c, check_one(&c, 99, 50));
+}
+
+static void test_churn(void **state)
+{
+    (void)state;
+    rank_thread t[MOST_TEST_RANKS];
+    for (int i = 0; i < 300; i++) {
+        int ranks = 1 + i % 8;
+        run_ranks(t, ranks, NULL, churn_body, NULL);
+        expect_good(t, ranks);
+    }
+}
+
+static void time_body(rank_thread *self)
+{
+    for (int op = RINGX_OP_BROADCAST; op <= RINGX_OP_REDUCE_SCATTER; op++)
+        for (size_t bytes = 0; bytes < 300000 && self->status == RINGX_OK; bytes = bytes * 7 + 3) {
+            double seconds = -1;
+            note(self, ringx_comm_time(self->comm, (ringx_comm_op)op, bytes, 4, &seconds));
+            if (self->status == RINGX_OK && !(seconds > 0 && seconds < 60))
+                self->status = RINGX_INTERNAL;
+        }
+}
+
+static void test_time(void **state)
+{
+    (void)state;
+    rank_thread t[MOST_TEST_RANKS];
+    for (int ranks = 1; ranks <= 4; ranks++) {
+        run_ranks(t, ranks, NULL, time_body, NULL);
+        expect_good(t, ranks);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each),   cmocka_unit_test(test_groups),          cmocka_unit_test(test_nodes),
+        cmocka_unit_test(test_random), cmocka_unit_test(test_uneven_exchange), cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
