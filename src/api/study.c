@@ -184,7 +184,8 @@ static ringx_status forecast_boxes(const ringx_study *study, const ringx_machine
     size_t total = 0, at = 0;
     for (int r = 0; r < study->ranks; r++)
         total += all.schedule[r].n_steps;
-    ringx_stamp *stamps = calloc(total + 1, sizeof *stamps), **of_rank = calloc((size_t)study->ranks, sizeof *of_rank);
+    ringx_stamp *stamps = calloc(total + 1, sizeof *stamps),
+                **of_rank = calloc((unsigned)study->ranks, sizeof *of_rank);
     *boxes = calloc(total + 1, sizeof **boxes);
     ringx_status status = RINGX_OK;
     if (!stamps || !of_rank || !*boxes)
