@@ -52,16 +52,17 @@ typedef struct ringx_key_slice {
 } ringx_key_slice;
 
 typedef struct ringx_job {
-    const ringx_shape *shape;    /* scale, softcap, dropout, mask, dims, dtype; its head counts are global */
-    int64_t q_head, q_heads;     /* global query heads [q_head, q_head + q_heads) are heads 0 … of the query views */
-    int64_t kv_head, kv_heads;   /* global kv heads [kv_head, …) are heads 0 … of the key views.  Local query head h */
-                                 /* uses local kv head (q_head + h) / shape->group - kv_head */
+    const ringx_shape *shape;  /* scale, softcap, dropout, mask, dims, dtype; its head counts are global */
+    int64_t q_head, q_heads;   /* global query heads [q_head, q_head + q_heads) are heads 0 … of the query views */
+    int64_t kv_head, kv_heads; /* global kv heads [kv_head, …) are heads 0 … of the key views.  Local query head h */
+                               /* uses local kv head (q_head + h) / shape->group - kv_head */
     const ringx_query_slice *query;
     const ringx_key_slice *key;
     const uint8_t *live;
     size_t queries, keys;
-    bool fresh; /* forward: start from the empty state instead of reading acc, m, l */
-    bool final; /* forward: write out and lse instead of acc, m, l */
+    bool fresh;    /* forward: start from the empty state instead of reading acc, m, l */
+    bool final;    /* forward: write out and lse instead of acc, m, l */
+    bool ordered;  /* backward: the same bits from run to run, even where that is slower (CPU kernels always) */
     void *scratch; /* scratch_bytes(...), aligned to 128, contents arbitrary */
     int threads;   /* OpenMP threads to use, >= 1 */
     void *stream;  /* CUDA: cudaStream_t */
@@ -70,8 +71,8 @@ typedef struct ringx_job {
 typedef struct ringx_kernel {
     const char *name, *text;
     ringx_device device;
-    bool (*available)(void);                            /* this machine can run it */
-    bool (*supports)(const ringx_shape *shape);         /* it can do this problem */
+    bool (*available)(void);                    /* this machine can run it */
+    bool (*supports)(const ringx_shape *shape); /* it can do this problem */
     /* Scratch that any job of this problem needs when at most q_heads/kv_heads heads are in one job, whose query and
      * key slices hold at most `tokens` tokens each in sum. */
     size_t (*scratch_bytes)(const ringx_shape *shape, int64_t q_heads, int64_t kv_heads, int64_t tokens, int threads,

@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Our CUDA kernels against PyTorch's cuDNN and FlashAttention kernels on the same tensors in the same run.
+
+    kernel_compare.py LIBRARY [--kernel cuda-sm90] [--shapes 0,1,2] [--csv FILE] [--no-backward]
+
+LIBRARY is tests/kernel/cuda_check.cu built as a shared object.  Times are medians of CUDA events; errors are against
+float64 on a sample of heads and queries.
+"""
+import argparse
+import ctypes
+import statistics
+import sys
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention as sdpa
+
+# batch, tokens, q_heads, kv_heads, head_dim, value_dim, causal
+SHAPES = [
+    (1, 16384, 32, 32, 128, 128, False),
+    (1, 16384, 32, 32, 128, 128, True),
+    (1, 65536, 32, 8, 128, 128, True),
+    (2, 16384, 32, 32, 64, 64, False),
+    (2, 16384, 32, 32, 64, 64, True),
+    (1, 16384, 16, 16, 96, 96, False),
+    (1, 16384, 16, 16, 192, 128, False),
+    (1, 16384, 16, 16, 256, 256, False),
+    (1, 16384, 16, 16, 256, 256, True),
+    (4, 8192, 16, 16, 48, 48, False),
+]
+
+
+def timed(work, repeats):
+    times = []
+    for i in range(repeats + 2):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        if i >= 2:
+            times.append(begin.elapsed_time(end))
+    return statistics.median(times)
+
+
+def relative(got, want):
+    error = ((got.double() - want).norm() / want.norm()).item()
+    return error if error == error else float("inf")
+
+
+def truth(q, k, v, causal, batch, head, group, queries):
+    """Rows `queries` of one head in float64."""
+    s = q[batch, queries, head].double() @ k[batch, :, head // group].double().T / q.shape[-1] ** 0.5
+    if causal:
+        s = s.masked_fill(torch.arange(k.shape[1], device=q.device) > queries[:, None], float("-inf"))
+    return torch.softmax(s, 1) @ v[batch, :, head // group].double()
+
+
+class Ours:
+    def __init__(self, path, name, shape, q, k, v, dout, ordered=False):
+        self.lib, self.name, self.shape, self.ordered = ctypes.CDLL(path), name.encode(), shape, ordered
+        self.q, self.k, self.v, self.dout = q, k, v, dout
+        b, s, hq, hk, d, dv, _ = shape
+        device = q.device
+        self.out = torch.full((b, s, hq, dv), float("nan"), dtype=q.dtype, device=device)
+        self.lse = torch.full((b, hq, s), float("nan"), device=device)
+        self.delta = torch.empty((b, hq, s), device=device)
+        self.scratch = torch.empty(64 << 20, dtype=torch.uint8, device=device)
+
+    def prepare_backward(self):
+        b, s, hq, hk, d, dv, _ = self.shape
+        self.dq = torch.zeros((b, s, hq, d), device=self.q.device)
+        self.dk = torch.zeros((b, s, hk, d), device=self.q.device)
+        self.dv = torch.zeros((b, s, hk, dv), device=self.q.device)
+
+    def run(self, backward):
+        b, s, hq, hk, d, dv, causal = self.shape
+        p = lambda t: ctypes.c_void_p(t.data_ptr() if t is not None else 0)
+        got = lambda n: getattr(self, n, None)
+        n = ctypes.c_int64
+        status = self.lib.cuda_check_attention(
+            self.name, backward, int(self.ordered), n(b), n(s), n(hq), n(hk), n(d), n(dv), 1, int(causal), p(self.q),
+            p(self.k), p(self.v), p(self.out), p(self.lse), p(self.dout), p(self.delta), p(got("dq")), p(got("dk")),
+            p(got("dv")), p(self.scratch), ctypes.c_void_p(torch.cuda.current_stream().cuda_stream))
+        if status:
+            sys.exit("kernel failed")
+
+
+def measure(args, shape):
+    b, s, hq, hk, d, dv, causal = shape
+    torch.manual_seed(s + d)
+    make = lambda h, w: torch.randn(b, s, h, w, device="cuda", dtype=torch.bfloat16)
+    q, k, v, dout = make(hq, d), make(hk, d), make(hk, dv), make(hq, dv)
+    flops = 2 * (d + dv) * b * s * s * hq * (0.5 if causal else 1)
+    row = {"shape": f"b{b} s{s} {hq}:{hk} d{d}/{dv} {'causal' if causal else 'full'}"}
+    queries = torch.tensor([0, 1, 63, 64, s // 2, s - 129, s - 2, s - 1], device="cuda")
+    wanted = [truth(q, k, v, causal, b - 1, h, hq // hk, queries) for h in (0, hq - 1)]
+    error_of = lambda out: max(relative(out[b - 1, queries, h], w) for h, w in zip((0, hq - 1), wanted))
+
+    ours = Ours(args.library, args.kernel, shape, q, k, v, dout, args.ordered)
+    ours.run(0)
+    row["fwd"] = timed(lambda: ours.run(0), args.repeats)
+    row["err"] = error_of(ours.out)
+    grads = None
+    if not args.no_backward:
+        ours.prepare_backward()
+        ours.run(2)
+        ours.run(1)
+        torch.cuda.synchronize()
+        grads = ours.dq.clone(), ours.dk.clone(), ours.dv.clone()
+        row["bwd"] = timed(lambda: (ours.run(2), ours.run(1)), args.repeats)
+        ours.dq = ours.dk = ours.dv = None
+    for name, backend in (("cudnn", SDPBackend.CUDNN_ATTENTION), ("fa2", SDPBackend.FLASH_ATTENTION)):
+        if name not in args.against:
+            continue
+        qt, kt, vt = (x.transpose(1, 2).detach().requires_grad_() for x in (q, k, v))
+        try:
+            with sdpa_kernel(backend):
+                call = lambda: sdpa(qt, kt, vt, is_causal=causal, enable_gqa=hq != hk)
+                with torch.no_grad():
+                    row[name + "_fwd"] = timed(call, args.repeats)
+                out = call()
+                row[name + "_err"] = error_of(out.transpose(1, 2))
+                if not args.no_backward:
+                    gt = dout.transpose(1, 2)
+                    back = lambda: torch.autograd.grad(out, (qt, kt, vt), gt, retain_graph=True)
+                    theirs = back()
+                    row[name + "_bwd"] = timed(back, args.repeats)
+                    row[name + "_dgrad"] = max(relative(a, t.transpose(1, 2).double())
+                                               for a, t in zip(grads, theirs)) if s <= 20000 else 0
+                    del theirs
+                del out
+        except RuntimeError as e:
+            row[name + "_fwd"] = None
+            print(f"# {name}: {str(e).splitlines()[0][:100]}")
+        torch.cuda.empty_cache()
+    tf = lambda ms, m: f"{m * flops / ms * 1e-9:.0f}" if ms else "-"
+    text = f"{row['shape']:38s} ours {tf(row['fwd'], 1):>4s}"
+    for name in args.against:
+        if row.get(name + "_fwd"):
+            text += f" {name} {tf(row[name + '_fwd'], 1)} ratio {row[name + '_fwd'] / row['fwd']:.3f}"
+            text += f" err {row['err']:.2e}/{row[name + '_err']:.2e}"
+    if "bwd" in row:
+        text += f" | bwd ours {tf(row['bwd'], 2.5):>4s}"
+        for name in args.against:
+            if row.get(name + "_bwd"):
+                text += f" {name} {tf(row[name + '_bwd'], 2.5)} ratio {row[name + '_bwd'] / row['bwd']:.3f}"
+                text += f" diff {row[name + '_dgrad']:.1e}"
+    print(text, flush=True)
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("library")
+    parser.add_argument("--kernel", default="cuda-sm90")
+    parser.add_argument("--shapes", default=",".join(str(i) for i in range(len(SHAPES))))
+    parser.add_argument("--against", default="cudnn")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--no-backward", action="store_true")
+    parser.add_argument("--ordered", action="store_true")
+    parser.add_argument("--csv")
+    args = parser.parse_args()
+    args.against = [x for x in args.against.split(",") if x]
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    ms = timed(lambda: a @ b, 10)
+    print(f"# {torch.cuda.get_device_name()} torch {torch.__version__} cudnn {torch.backends.cudnn.version()}"
+          f" 8192^3 bf16 product {2 * 8192 ** 3 / ms * 1e-9:.0f} TF")
+    rows = [measure(args, SHAPES[int(i)]) for i in args.shapes.split(",")]
+    if args.csv:
+        keys = sorted({k for r in rows for k in r})
+        with open(args.csv, "w") as f:
+            f.write(",".join(keys) + "\n")
+            f.writelines(",".join(str(r.get(k, "")) for k in keys) + "\n" for r in rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/* What the CUDA kernels share: the mask on the device, number types, dropout's generator, error passing. */
+#ifndef RINGX_KERNEL_CUDA_COMMON_CUH
+#define RINGX_KERNEL_CUDA_COMMON_CUH
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+extern "C" {
+#include "core/status.h"
+#include "kernel/kernel.h"
+}
+
+#define RINGX_CUDA_TRY(call)                                                                                           \
+    do {                                                                                                               \
+        cudaError_t ringx__cuda_error = (call);                                                                        \
+        if (ringx__cuda_error != cudaSuccess)                                                                          \
+            RINGX_FAIL(RINGX_DEVICE, "%s: %s", #call, cudaGetErrorString(ringx__cuda_error));                          \
+    } while (0)
+
+#define RINGX_LOG2E 1.4426950408889634f
+#define RINGX_LN2   0.6931471805599453f
+
+template <typename T> struct ringx_number;
+template <> struct ringx_number<float> {
+    static __device__ float up(float x)
+    {
+        return x;
+    }
+    static __device__ float down(float x)
+    {
+        return x;
+    }
+};
+template <> struct ringx_number<__nv_bfloat16> {
+    static __device__ float up(__nv_bfloat16 x)
+    {
+        return __bfloat162float(x);
+    }
+    static __device__ __nv_bfloat16 down(float x)
+    {
+        return __float2bfloat16_rn(x);
+    }
+};
+template <> struct ringx_number<__half> {
+    static __device__ float up(__half x)
+    {
+        return __half2float(x);
+    }
+    static __device__ __half down(float x)
+    {
+        return __float2half_rn(x);
+    }
+};
+
+/* ringx_mask with the document bounds in device memory. */
+struct ringx_cuda_mask {
+    int64_t tokens, left, right;
+    const int64_t *starts;
+    int64_t documents;
+};
+
+__device__ __forceinline__ ringx_interval ringx__cuda_document(const ringx_cuda_mask &mask, int64_t p)
+{
+    if (!mask.starts)
+        return {0, mask.tokens};
+    int64_t low = 0, high = mask.documents + 1;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (mask.starts[middle] <= p)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 0)
+        return {mask.starts[0], mask.starts[0]};
+    if (low == mask.documents + 1)
+        return {mask.starts[low - 1], mask.starts[low - 1]};
+    return {mask.starts[low - 1], mask.starts[low]};
+}
+
+/* Positions within reach of p: below and above it. */
+__device__ __forceinline__ ringx_interval ringx__cuda_reach(const ringx_cuda_mask &mask, int64_t p, int64_t below,
+                                                            int64_t above)
+{
+    ringx_interval d = ringx__cuda_document(mask, p);
+    if (d.lo >= d.hi)
+        return d;
+    return {max(d.lo, p - below), min(d.hi, p + 1 + above)};
+}
+
+__device__ __forceinline__ ringx_interval ringx__cuda_mask_keys(const ringx_cuda_mask &mask, int64_t query)
+{
+    return ringx__cuda_reach(mask, query, mask.left, mask.right);
+}
+
+__device__ __forceinline__ ringx_interval ringx__cuda_mask_queries(const ringx_cuda_mask &mask, int64_t key)
+{
+    return ringx__cuda_reach(mask, key, mask.right, mask.left);
+}
+
+/* Members of a run below position x: the local index of the first member at or after x. */
+__device__ __forceinline__ int ringx__cuda_local(int64_t first, int64_t step, int count, int64_t x)
+{
+    int64_t d = x - first;
+    if (d <= 0)
+        return 0;
+    if (step != 1)
+        d = (d + step - 1) / step;
+    return d < count ? (int)d : count;
+}
+
+struct ringx_cuda_dropout {
+    uint64_t seed;
+    uint32_t threshold; /* 0: off */
+    float grow;         /* 1/(1 - p) */
+};
+
+/* Word key % 4 of philox4x32-10 (core/philox.h). */
+__device__ __forceinline__ void ringx__cuda_philox(uint64_t seed, uint32_t batch, uint32_t head, uint32_t query,
+                                                   uint32_t key4, uint32_t (&c)[4])
+{
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    c[0] = key4;
+    c[1] = query;
+    c[2] = head;
+    c[3] = batch;
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        uint64_t p0 = (uint64_t)0xD2511F53u * c[0], p1 = (uint64_t)0xCD9E8D57u * c[2];
+        c[0] = (uint32_t)(p1 >> 32) ^ c[1] ^ k0;
+        c[2] = (uint32_t)(p0 >> 32) ^ c[3] ^ k1;
+        c[1] = (uint32_t)p1;
+        c[3] = (uint32_t)p0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+}
+
+/* What a weight is multiplied by: 0 or 1/(1 - p). */
+__device__ __forceinline__ float ringx__cuda_keep(const ringx_cuda_dropout &drop, int64_t batch, int64_t head,
+                                                  int64_t query, int64_t key)
+{
+    uint32_t c[4];
+    ringx__cuda_philox(drop.seed, (uint32_t)batch, (uint32_t)head, (uint32_t)query, (uint32_t)(key >> 2), c);
+    uint32_t word = (key & 2) ? ((key & 1) ? c[3] : c[2]) : ((key & 1) ? c[1] : c[0]);
+    return word >= drop.threshold ? drop.grow : 0.f;
+}
+
+static inline ringx_cuda_dropout ringx__cuda_dropout_of(const ringx_shape *shape)
+{
+    ringx_cuda_dropout drop = {shape->seed, 0, 1.f};
+    if (shape->dropout > 0) {
+        double t = shape->dropout * 4294967296.0;
+        drop.threshold = t >= 4294967295.0 ? 4294967295u : (uint32_t)t;
+        drop.grow = (float)(1.0 / (1.0 - shape->dropout));
+    }
+    return drop;
+}
+
+static inline size_t ringx__cuda_mask_bytes(const ringx_shape *shape)
+{
+    return shape->mask.starts ? ((shape->mask.documents + 1) * sizeof(int64_t) + 127) / 128 * 128 : 0;
+}
+
+/* Puts the document bounds at the start of scratch.  The copy's source is the shape's own array, which outlives the
+ * plan, so a captured graph may repeat it. */
+static inline ringx_status ringx__cuda_mask_of(const ringx_job *job, ringx_cuda_mask *mask)
+{
+    const ringx_mask *from = &job->shape->mask;
+    *mask = {from->tokens, from->left, from->right, nullptr, (int64_t)from->documents};
+    if (!from->starts)
+        return RINGX_OK;
+    RINGX_CUDA_TRY(cudaMemcpyAsync(job->scratch, from->starts, (from->documents + 1) * sizeof(int64_t),
+                                   cudaMemcpyHostToDevice, (cudaStream_t)job->stream));
+    mask->starts = (const int64_t *)job->scratch;
+    return RINGX_OK;
+}
+
+/* Tokens that lie outside all documents are dropped from a run, so that their memory is never read: returns how many
+ * are skipped at the start. */
+static inline int64_t ringx__cuda_clip(const ringx_mask *mask, ringx_run *run)
+{
+    if (!mask->starts || run->count <= 0)
+        return 0;
+    int64_t lo = mask->starts[0], hi = mask->starts[mask->documents];
+    int64_t a = lo <= run->first ? 0 : (lo - run->first + run->step - 1) / run->step;
+    int64_t b = hi <= run->first ? 0 : (hi - run->first + run->step - 1) / run->step;
+    a = a < run->count ? a : run->count;
+    b = b < run->count ? b : run->count;
+    run->count = b > a ? b - a : 0;
+    run->first += a * run->step;
+    return a;
+}
+
+static inline bool ringx__cuda_capability(int least_major, int exact_major)
+{
+    int device = 0, major = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess) {
+        cudaGetLastError();
+        return false;
+    }
+    return exact_major ? major == exact_major : major >= least_major;
+}
+
+#endif

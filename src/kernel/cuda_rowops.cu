@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/* Row-wise operations between the attend steps on a CUDA device: bandwidth-bound, one warp a row. */
+#include "kernel/cuda_common.cuh"
+
+#define WARPS 8
+
+namespace
+{
+
+struct geometry { /* rows are (batch, token, head) with head fastest: neighbours in memory for packed tensors */
+    int64_t rows, tokens, heads, dim;
+};
+
+struct row_index {
+    int64_t b, t, h;
+};
+
+__device__ bool my_row(const geometry &g, int64_t row, row_index *at)
+{
+    if (row >= g.rows)
+        return false;
+    at->h = row % g.heads;
+    at->t = row / g.heads % g.tokens;
+    at->b = row / g.heads / g.tokens;
+    return true;
+}
+
+template <typename T> __device__ T *row_of(const ringx_view &v, const row_index &i)
+{
+    return (T *)v.data + i.b * v.batch_stride + i.t * v.token_stride + i.h * v.head_stride;
+}
+
+__device__ float *row_of(const ringx_rows &r, const row_index &i)
+{
+    return r.data + i.b * r.batch_stride + i.h * r.head_stride + i.t;
+}
+
+#define FOR_MY_ROWS(g, at)                                                                                             \
+    row_index at;                                                                                                      \
+    for (int64_t row__ = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32; my_row(g, row__, &at);                        \
+         row__ += (int64_t)gridDim.x * WARPS)
+
+template <typename T>
+__global__ void finish_rows(geometry g, ringx_view acc, ringx_rows m, ringx_rows l, ringx_view out, ringx_rows lse)
+{
+    int lane = threadIdx.x % 32;
+    FOR_MY_ROWS(g, i)
+    {
+        float sum = *row_of(l, i), inverse = sum > 0 ? 1 / sum : 0;
+        for (int64_t d = lane; d < g.dim; d += 32)
+            row_of<T>(out, i)[d] = ringx_number<T>::down(sum > 0 ? row_of<float>(acc, i)[d] * inverse : 0);
+        if (lane == 0)
+            *row_of(lse, i) = sum > 0 ? RINGX_LN2 * (*row_of(m, i) + log2f(sum)) : -INFINITY;
+    }
+}
+
+__global__ void rescale_rows(geometry g, ringx_view acc, ringx_rows m, ringx_rows l, ringx_rows agreed)
+{
+    int lane = threadIdx.x % 32;
+    FOR_MY_ROWS(g, i)
+    {
+        float mine = *row_of(m, i), all = *row_of(agreed, i);
+        float w = mine == -INFINITY ? 0 : exp2f(mine - all);
+        for (int64_t d = lane; d < g.dim; d += 32) {
+            float *a = row_of<float>(acc, i) + d;
+            *a = w == 0 ? 0 : *a * w;
+        }
+        __syncwarp();
+        if (lane == 0) {
+            *row_of(l, i) = w == 0 ? 0 : *row_of(l, i) * w;
+            *row_of(m, i) = all;
+        }
+    }
+}
+
+template <typename T> __global__ void delta_rows(geometry g, ringx_view out, ringx_view dout, ringx_rows delta)
+{
+    int lane = threadIdx.x % 32;
+    FOR_MY_ROWS(g, i)
+    {
+        float sum = 0;
+        for (int64_t d = lane; d < g.dim; d += 32)
+            sum += ringx_number<T>::up(row_of<T>(out, i)[d]) * ringx_number<T>::up(row_of<T>(dout, i)[d]);
+        for (int step = 16; step; step /= 2)
+            sum += __shfl_xor_sync(0xffffffffu, sum, step);
+        if (lane == 0)
+            *row_of(delta, i) = sum;
+    }
+}
+
+/* Four elements a thread where everything is aligned for it. */
+template <typename T> struct four {
+    T x[4];
+};
+
+template <typename From, typename To> __global__ void copy_rows4(geometry g, ringx_view from, ringx_view to)
+{
+    int64_t quads = g.dim / 4, all = g.rows * quads;
+    for (int64_t n = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; n < all; n += (int64_t)gridDim.x * blockDim.x) {
+        row_index i;
+        my_row(g, n / quads, &i);
+        int64_t d = n % quads * 4;
+        struct alignas(4 * sizeof(From)) vector_from : four<From> {
+        } a = *(const vector_from *)(row_of<From>(from, i) + d);
+        struct alignas(4 * sizeof(To)) vector_to : four<To> {
+        } b;
+        for (int e = 0; e < 4; e++)
+            b.x[e] = ringx_number<To>::down(ringx_number<From>::up(a.x[e]));
+        *(vector_to *)(row_of<To>(to, i) + d) = b;
+    }
+}
+
+template <typename From, typename To> __global__ void copy_elements(geometry g, ringx_view from, ringx_view to)
+{
+    int lane = threadIdx.x % 32;
+    FOR_MY_ROWS(g, i)
+    {
+        for (int64_t d = lane; d < g.dim; d += 32)
+            row_of<To>(to, i)[d] = ringx_number<To>::down(ringx_number<From>::up(row_of<From>(from, i)[d]));
+    }
+}
+
+__global__ void copy_row_values(int64_t tokens, int64_t heads, int64_t all, ringx_rows from, ringx_rows to)
+{
+    for (int64_t n = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; n < all; n += (int64_t)gridDim.x * blockDim.x) {
+        row_index i = {n / tokens / heads, n % tokens, n / tokens % heads};
+        *row_of(to, i) = *row_of(from, i);
+    }
+}
+
+__global__ void add_values(size_t count, const float *from, float *to)
+{
+    size_t stride = (size_t)gridDim.x * blockDim.x;
+    for (size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x; n < count; n += stride)
+        to[n] += from[n];
+}
+
+__global__ void fill_values(size_t count, float value, float *to)
+{
+    size_t stride = (size_t)gridDim.x * blockDim.x;
+    for (size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x; n < count; n += stride)
+        to[n] = value;
+}
+
+geometry geometry_of(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim)
+{
+    return {shape->batch * tokens * heads, tokens, heads, dim};
+}
+
+unsigned grid_of(int64_t work, int64_t each)
+{
+    int64_t blocks = (work + each - 1) / each, most = 16384;
+    return (unsigned)(blocks < most ? blocks : most);
+}
+
+ringx_status launched()
+{
+    RINGX_CUDA_TRY(cudaGetLastError());
+    return RINGX_OK;
+}
+
+ringx_status finish(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view acc, ringx_rows m, ringx_rows l,
+                    ringx_view out, ringx_rows lse, int, void *stream)
+{
+    geometry g = geometry_of(shape, tokens, heads, shape->value_dim);
+    if (g.rows == 0)
+        return RINGX_OK;
+    unsigned grid = grid_of(g.rows, WARPS);
+    cudaStream_t s = (cudaStream_t)stream;
+    if (shape->dtype == RINGX_F32)
+        finish_rows<float><<<grid, WARPS * 32, 0, s>>>(g, acc, m, l, out, lse);
+    else if (shape->dtype == RINGX_BF16)
+        finish_rows<__nv_bfloat16><<<grid, WARPS * 32, 0, s>>>(g, acc, m, l, out, lse);
+    else
+        finish_rows<__half><<<grid, WARPS * 32, 0, s>>>(g, acc, m, l, out, lse);
+    return launched();
+}
+
+ringx_status rescale(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view acc, ringx_rows m,
+                     ringx_rows l, ringx_rows agreed, int, void *stream)
+{
+    geometry g = geometry_of(shape, tokens, heads, shape->value_dim);
+    if (g.rows == 0)
+        return RINGX_OK;
+    rescale_rows<<<grid_of(g.rows, WARPS), WARPS * 32, 0, (cudaStream_t)stream>>>(g, acc, m, l, agreed);
+    return launched();
+}
+
+ringx_status delta_of(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view out, ringx_view dout,
+                      ringx_rows delta, int, void *stream)
+{
+    geometry g = geometry_of(shape, tokens, heads, shape->value_dim);
+    if (g.rows == 0)
+        return RINGX_OK;
+    unsigned grid = grid_of(g.rows, WARPS);
+    cudaStream_t s = (cudaStream_t)stream;
+    if (shape->dtype == RINGX_F32)
+        delta_rows<float><<<grid, WARPS * 32, 0, s>>>(g, out, dout, delta);
+    else if (shape->dtype == RINGX_BF16)
+        delta_rows<__nv_bfloat16><<<grid, WARPS * 32, 0, s>>>(g, out, dout, delta);
+    else
+        delta_rows<__half><<<grid, WARPS * 32, 0, s>>>(g, out, dout, delta);
+    return launched();
+}
+
+bool fours(const ringx_view &v, int64_t bytes)
+{
+    return (uintptr_t)v.data % (uintptr_t)(4 * bytes) == 0 && v.batch_stride % 4 == 0 && v.token_stride % 4 == 0 &&
+           v.head_stride % 4 == 0;
+}
+
+template <typename From, typename To> void copy_as(const geometry &g, ringx_view from, ringx_view to, cudaStream_t s)
+{
+    if (g.dim % 4 == 0 && fours(from, sizeof(From)) && fours(to, sizeof(To)))
+        copy_rows4<From, To><<<grid_of(g.rows * (g.dim / 4), 256), 256, 0, s>>>(g, from, to);
+    else
+        copy_elements<From, To><<<grid_of(g.rows, WARPS), WARPS * 32, 0, s>>>(g, from, to);
+}
+
+template <typename From>
+void copy_from(const geometry &g, ringx_view from, ringx_view to, ringx_dtype to_type, cudaStream_t s)
+{
+    if (to_type == RINGX_F32)
+        copy_as<From, float>(g, from, to, s);
+    else if (to_type == RINGX_BF16)
+        copy_as<From, __nv_bfloat16>(g, from, to, s);
+    else
+        copy_as<From, __half>(g, from, to, s);
+}
+
+ringx_status copy(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view from,
+                  ringx_dtype from_type, ringx_view to, ringx_dtype to_type, int, void *stream)
+{
+    geometry g = geometry_of(shape, tokens, heads, dim);
+    if (g.rows == 0 || dim == 0)
+        return RINGX_OK;
+    cudaStream_t s = (cudaStream_t)stream;
+    if (from_type == RINGX_F32)
+        copy_from<float>(g, from, to, to_type, s);
+    else if (from_type == RINGX_BF16)
+        copy_from<__nv_bfloat16>(g, from, to, to_type, s);
+    else
+        copy_from<__half>(g, from, to, to_type, s);
+    return launched();
+}
+
+ringx_status copy_rows(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_rows from, ringx_rows to, int,
+                       void *stream)
+{
+    int64_t all = shape->batch * tokens * heads;
+    if (all == 0)
+        return RINGX_OK;
+    copy_row_values<<<grid_of(all, 256), 256, 0, (cudaStream_t)stream>>>(tokens, heads, all, from, to);
+    return launched();
+}
+
+ringx_status add(size_t count, const float *from, float *to, int, void *stream)
+{
+    if (count == 0)
+        return RINGX_OK;
+    add_values<<<grid_of((int64_t)count, 1024), 256, 0, (cudaStream_t)stream>>>(count, from, to);
+    return launched();
+}
+
+ringx_status fill(size_t count, float value, float *to, int, void *stream)
+{
+    if (count == 0)
+        return RINGX_OK;
+    fill_values<<<grid_of((int64_t)count, 1024), 256, 0, (cudaStream_t)stream>>>(count, value, to);
+    return launched();
+}
+
+} // namespace
+
+extern "C" const ringx_rowops ringx__rowops_cuda = {RINGX_CUDA, finish, rescale, delta_of, copy, copy_rows, add, fill};

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/* Host side of the Hopper kernels: tensor maps from views and strides, choice of tile sizes, launches. */
+#include <cudaTypedefs.h>
+
+extern "C" {
+#include "kernel/cuda_rows.h"
+}
+#include "kernel/cuda_sm90.cuh"
+#include "kernel/cuda_sm90_table.h"
+
+#define L2_BYTES (INT64_C(32) << 20) /* of K, V (Q, dO in backward) that one group of heads may fill */
+
+namespace
+{
+
+PFN_cuTensorMapEncodeTiled_v12000 encode_tiled()
+{
+    static PFN_cuTensorMapEncodeTiled_v12000 found; /* every thread would store the same */
+    if (!found) {
+        void *f = nullptr;
+        cudaDriverEntryPointQueryResult result;
+        if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &f, 12000, cudaEnableDefault, &result) ==
+            cudaSuccess)
+            found = (PFN_cuTensorMapEncodeTiled_v12000)f;
+    }
+    return found;
+}
+
+struct map_shape {
+    int64_t dim, count, heads, batch;
+    int box_dim, box_rows;
+    CUtensorMapDataType type;
+    int element;
+    CUtensorMapSwizzle swizzle;
+};
+
+/* The copy engine wants 16-byte bases and strides. */
+bool can_map(const ringx_view &v, const map_shape &s)
+{
+    int64_t unit = 16 / s.element;
+    return (uintptr_t)v.data % 16 == 0 && (s.batch == 1 || v.batch_stride % unit == 0) && v.token_stride % unit == 0 &&
+           (s.heads == 1 || v.head_stride % unit == 0) && v.token_stride > 0;
+}
+
+ringx_status make_map(CUtensorMap *map, const ringx_view &v, const map_shape &s)
+{
+    auto bytes = [&](int64_t stride, int64_t size) { return size > 1 ? (cuuint64_t)(stride * s.element) : 16; };
+    cuuint64_t size[4] = {(cuuint64_t)s.dim, (cuuint64_t)s.count, (cuuint64_t)s.heads, (cuuint64_t)s.batch};
+    cuuint64_t stride[3] = {bytes(v.token_stride, s.count), bytes(v.head_stride, s.heads),
+                            bytes(v.batch_stride, s.batch)};
+    cuuint32_t box[4] = {(cuuint32_t)s.box_dim, (cuuint32_t)s.box_rows, 1, 1}, one[4] = {1, 1, 1, 1};
+    PFN_cuTensorMapEncodeTiled_v12000 encode = encode_tiled();
+    if (!encode)
+        RINGX_FAIL(RINGX_DEVICE, "the CUDA driver has no cuTensorMapEncodeTiled; it must be of CUDA 12 or later");
+    CUresult r = encode(map, s.type, 4, v.data, size, stride, box, one, CU_TENSOR_MAP_INTERLEAVE_NONE, s.swizzle,
+                        CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    if (r != CUDA_SUCCESS)
+        RINGX_FAIL(RINGX_DEVICE,
+                   "cuTensorMapEncodeTiled failed with %d for %lld × %lld × %lld × %lld, strides %lld %lld %lld",
+                   (int)r, (long long)s.dim, (long long)s.count, (long long)s.heads, (long long)s.batch,
+                   (long long)v.token_stride, (long long)v.head_stride, (long long)v.batch_stride);
+    return RINGX_OK;
+}
+
+map_shape input_map(const ringx_shape *shape, int64_t dim, int64_t count, int64_t heads, int rows)
+{
+    return {dim, count, heads, shape->batch, 64, rows,
+            shape->dtype == RINGX_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2,
+            CU_TENSOR_MAP_SWIZZLE_128B};
+}
+
+ringx_view skip(ringx_view v, int64_t tokens, size_t element)
+{
+    v.data = (char *)v.data + tokens * v.token_stride * (int64_t)element;
+    return v;
+}
+
+bool needs_extra(const ringx_shape *shape)
+{
+    return shape->softcap > 0 || shape->dropout > 0 || shape->scale <= 0;
+}
+
+bool is_sparse(const ringx_shape *shape)
+{
+    return shape->mask.starts || shape->mask.left < shape->tokens || shape->mask.right < shape->tokens;
+}
+
+const ringx_sm90_variant *choose(const ringx_sm90_variant *from, const ringx_shape *shape)
+{
+    const ringx_sm90_variant *best = nullptr;
+    for (const ringx_sm90_variant *v = from; v->dk; v++) {
+        if (v->dk < shape->head_dim || v->dv < shape->value_dim || v->extra != needs_extra(shape))
+            continue;
+        bool fits = v->sparse == is_sparse(shape);
+        if (!best || (v->dk == best->dk && v->dv == best->dv && fits && best->sparse != v->sparse))
+            best = v;
+    }
+    return best;
+}
+
+ringx_status multiprocessors(int *count)
+{
+    int device;
+    RINGX_CUDA_TRY(cudaGetDevice(&device));
+    RINGX_CUDA_TRY(cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, device));
+    return RINGX_OK;
+}
+
+ringx_status launch(const ringx_sm90_variant *v, int64_t grid, void *params, cudaStream_t stream)
+{
+    RINGX_CUDA_TRY(cudaFuncSetAttribute(v->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v->smem_bytes));
+    void *arguments[] = {params};
+    RINGX_CUDA_TRY(cudaLaunchKernel(v->kernel, dim3((unsigned)grid), dim3((unsigned)v->threads), arguments,
+                                    (size_t)v->smem_bytes, stream));
+    return RINGX_OK;
+}
+
+ringx_sm90_run run_of(const ringx_run &run, int tiles)
+{
+    return {run.first, run.step, (int)run.count, tiles};
+}
+
+/* Slices with more tokens than an int counts, or strides that the copy engine cannot take, go to the portable kernel. */
+bool job_maps(const ringx_job *job, bool backward)
+{
+    const ringx_shape *shape = job->shape;
+    for (size_t i = 0; i < job->queries; i++) {
+        const ringx_query_slice &s = job->query[i];
+        map_shape m = input_map(shape, 1, s.run.count, job->q_heads, 1), f = m;
+        f.element = 4;
+        if (s.run.count > INT32_MAX || !can_map(s.q, m) || (backward && (!can_map(s.dout, m) || !can_map(s.dq, f))))
+            return false;
+    }
+    for (size_t i = 0; i < job->keys; i++) {
+        const ringx_key_slice &s = job->key[i];
+        map_shape m = input_map(shape, 1, s.run.count, job->kv_heads, 1);
+        if (s.run.count > INT32_MAX || !can_map(s.k, m) || !can_map(s.v, m))
+            return false;
+    }
+    return true;
+}
+
+/* Whole rows of out by 16 bytes. */
+bool is_wide(const ringx_view &v, const ringx_shape *shape)
+{
+    return (uintptr_t)v.data % 16 == 0 && v.batch_stride % 8 == 0 && v.token_stride % 8 == 0 &&
+           v.head_stride % 8 == 0 && shape->value_dim % 8 == 0;
+}
+
+size_t mask_bytes(const ringx_shape *shape)
+{
+    return ringx__cuda_mask_bytes(shape);
+}
+
+ringx_status forward_piece(const ringx_job *job, const ringx_sm90_variant *v, const ringx_cuda_mask &mask, int *counter,
+                           size_t q0, size_t k0)
+{
+    const ringx_shape *shape = job->shape;
+    ringx_sm90_forward_params p;
+    p.queries = p.keys = 0;
+    int64_t keys = 0, tiles = 0;
+    size_t kept_key[RINGX_SM90_KEYS];
+    size_t k1 = k0 + RINGX_SM90_KEYS < job->keys ? k0 + RINGX_SM90_KEYS : job->keys;
+    for (size_t i = k0; i < k1; i++) {
+        const ringx_key_slice &s = job->key[i];
+        ringx_run run = s.run;
+        int64_t skipped = ringx__cuda_clip(&shape->mask, &run);
+        if (run.count <= 0)
+            continue;
+        RINGX_TRY(make_map(&p.k[p.keys], skip(s.k, skipped, 2),
+                           input_map(shape, shape->head_dim, run.count, job->kv_heads, v->columns)));
+        RINGX_TRY(make_map(&p.v[p.keys], skip(s.v, skipped, 2),
+                           input_map(shape, shape->value_dim, run.count, job->kv_heads, v->columns)));
+        p.key[p.keys] = run_of(run, 0);
+        kept_key[p.keys++] = i;
+        keys += run.count;
+    }
+    p.wide = true;
+    for (size_t i = q0; i < job->queries && i < q0 + RINGX_SM90_QUERIES; i++) {
+        const ringx_query_slice &s = job->query[i];
+        if (s.run.count <= 0)
+            continue;
+        int n = p.queries++;
+        RINGX_TRY(make_map(&p.q[n], s.q, input_map(shape, shape->head_dim, s.run.count, job->q_heads, v->rows)));
+        tiles += (s.run.count + v->rows - 1) / v->rows;
+        p.query[n] = run_of(s.run, (int)tiles);
+        p.acc[n] = s.acc;
+        p.out[n] = s.out;
+        p.m[n] = s.m;
+        p.l[n] = s.l;
+        p.lse[n] = s.lse;
+        p.wide = p.wide && is_wide(s.out, shape);
+        p.live[n] = 0;
+        for (int j = 0; j < p.keys; j++)
+            if (job->live[i * job->keys + kept_key[j]])
+                p.live[n] |= UINT64_C(1) << j;
+    }
+    if (p.queries == 0)
+        return RINGX_OK;
+    p.mask = mask;
+    p.drop = ringx__cuda_dropout_of(shape);
+    p.next_tile = counter;
+    p.heads = (int)job->q_heads;
+    p.batch = (int)shape->batch;
+    p.q_head = (int)job->q_head;
+    p.kv_head = (int)job->kv_head;
+    p.group = (int)shape->group;
+    p.value_dim = (int)shape->value_dim;
+    p.scale = (float)shape->scale;
+    p.softcap = (float)shape->softcap;
+    p.fresh = job->fresh && k0 == 0;
+    p.final = job->final && k1 == job->keys;
+    int64_t head_bytes = (keys > 0 ? keys : 1) * (v->dk + v->dv) * 2, together = L2_BYTES / head_bytes;
+    int64_t columns = job->q_heads * shape->batch, group = (together > 1 ? together : 1) * shape->group;
+    p.head_group = (int)(group < columns ? group : columns);
+    if (tiles * columns > INT32_MAX / 2)
+        RINGX_FAIL(RINGX_UNSUPPORTED, "%lld query tiles in one job; at most %d", (long long)(tiles * columns),
+                   INT32_MAX / 2);
+    int most;
+    RINGX_TRY(multiprocessors(&most));
+    RINGX_CUDA_TRY(cudaMemsetAsync(counter, 0, sizeof *counter, (cudaStream_t)job->stream));
+    return launch(v, tiles * columns < most ? tiles * columns : most, &p, (cudaStream_t)job->stream);
+}
+
+ringx_status forward(const ringx_job *job)
+{
+    const ringx_shape *shape = job->shape;
+    if (shape->batch <= 0 || job->q_heads <= 0 || job->queries == 0)
+        return RINGX_OK;
+    if (!job_maps(job, false))
+        return ringx__kernel_cuda_ref.forward(job);
+    if (job->fresh && job->final && job->keys > RINGX_SM90_KEYS)
+        RINGX_FAIL(RINGX_UNSUPPORTED, "%zu key slices in one fresh and final job; at most %d, or give it a state",
+                   job->keys, RINGX_SM90_KEYS);
+    const ringx_sm90_variant *v =
+        choose(shape->dtype == RINGX_BF16 ? ringx__sm90_forward_bf16 : ringx__sm90_forward_f16, shape);
+    ringx_cuda_mask mask;
+    RINGX_TRY(ringx__cuda_mask_of(job, &mask));
+    int *counter = (int *)((char *)job->scratch + mask_bytes(shape));
+    for (size_t q0 = 0; q0 < job->queries; q0 += RINGX_SM90_QUERIES) {
+        size_t k0 = 0;
+        do {
+            RINGX_TRY(forward_piece(job, v, mask, counter, q0, k0));
+            k0 += RINGX_SM90_KEYS;
+        } while (k0 < job->keys);
+    }
+    return RINGX_OK;
+}
+
+ringx_status backward(const ringx_job *job)
+{
+    return ringx__kernel_cuda_ref.backward(job);
+}
+
+bool available()
+{
+    return ringx__cuda_capability(9, 9) && encode_tiled();
+}
+
+bool supports(const ringx_shape *shape)
+{
+    return shape->dtype != RINGX_F32 && shape->head_dim <= 256 && shape->value_dim <= 256;
+}
+
+size_t scratch_bytes(const ringx_shape *shape, int64_t, int64_t, int64_t, int, bool)
+{
+    return mask_bytes(shape) + 128;
+}
+
+} // namespace
+
+extern "C" const ringx_kernel ringx__kernel_cuda_sm90 = {
+    "cuda-sm90", "Hopper: wgmma, bulk tensor copies, warp specialisation", RINGX_CUDA, available, supports,
+    scratch_bytes, forward, backward};

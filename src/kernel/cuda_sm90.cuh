@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* Hopper's instructions as C functions: mbarriers, bulk tensor copies, wgmma descriptors and fences, named barriers;
+ * and the parameters that the host gives the sm_90a kernels. */
+#ifndef RINGX_KERNEL_CUDA_SM90_CUH
+#define RINGX_KERNEL_CUDA_SM90_CUH
+
+#include <cuda.h>
+
+#include "kernel/cuda_common.cuh"
+#include "kernel/cuda_wgmma.cuh"
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define RINGX_SM90 1
+#else
+#define RINGX_SM90 0
+#endif
+
+#define RINGX_SM90_KEYS    48 /* slices in one launch */
+#define RINGX_SM90_QUERIES 4
+
+/* ---- what the host passes --------------------------------------------------------------------------------------- */
+
+struct ringx_sm90_run {
+    int64_t first, step;
+    int count;
+    int tiles; /* of this and all earlier slices */
+};
+
+struct ringx_sm90_forward_params {
+    CUtensorMap q[RINGX_SM90_QUERIES], k[RINGX_SM90_KEYS], v[RINGX_SM90_KEYS];
+    ringx_sm90_run query[RINGX_SM90_QUERIES], key[RINGX_SM90_KEYS];
+    ringx_view acc[RINGX_SM90_QUERIES], out[RINGX_SM90_QUERIES];
+    ringx_rows m[RINGX_SM90_QUERIES], l[RINGX_SM90_QUERIES], lse[RINGX_SM90_QUERIES];
+    uint64_t live[RINGX_SM90_QUERIES];
+    ringx_cuda_mask mask;
+    ringx_cuda_dropout drop;
+    int *next_tile; /* zeroed before the launch */
+    int queries, keys, heads, batch, q_head, kv_head, group, head_group, value_dim;
+    float scale, softcap;
+    bool fresh, final, wide; /* wide: rows of out may be stored 16 bytes at a time */
+};
+
+struct ringx_sm90_backward_params {
+    CUtensorMap q[RINGX_SM90_QUERIES], dout[RINGX_SM90_QUERIES], dq[RINGX_SM90_QUERIES];
+    CUtensorMap k[RINGX_SM90_KEYS], v[RINGX_SM90_KEYS];
+    ringx_sm90_run query[RINGX_SM90_QUERIES], key[RINGX_SM90_KEYS];
+    ringx_view dk[RINGX_SM90_KEYS], dv[RINGX_SM90_KEYS];
+    ringx_rows lse[RINGX_SM90_QUERIES], delta[RINGX_SM90_QUERIES];
+    uint64_t live[RINGX_SM90_QUERIES];
+    ringx_cuda_mask mask;
+    ringx_cuda_dropout drop;
+    int *turn; /* deterministic: one counter a (query tile, head, batch), zeroed before the launch; else NULL */
+    int queries, keys, q_heads, kv_heads, batch, q_head, kv_head, group, head_group, head_dim, value_dim, q_tiles;
+    float scale, softcap;
+};
+
+/* ---- instructions ------------------------------------------------------------------------------------------------ */
+
+#if RINGX_SM90
+
+__device__ __forceinline__ uint32_t smem_address(const void *p)
+{
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+__device__ __forceinline__ void mbar_init(uint32_t bar, int count)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(count));
+}
+
+__device__ __forceinline__ void mbar_expect(uint32_t bar, uint32_t bytes)
+{
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
+}
+
+__device__ __forceinline__ void mbar_arrive(uint32_t bar)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
+}
+
+__device__ __forceinline__ void mbar_wait(uint32_t bar, uint32_t parity)
+{
+    uint32_t done;
+#ifdef RINGX_HANG_TRAP
+    for (long tries = 0;; tries++) {
+        if (tries > 20000000)
+            __trap();
+#else
+    for (;;) {
+#endif
+        asm volatile("{\n.reg .pred p;\n"
+                     "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+                     "selp.u32 %0, 1, 0, p;\n}"
+                     : "=r"(done)
+                     : "r"(bar), "r"(parity)
+                     : "memory");
+        if (done)
+            return;
+    }
+}
+
+__device__ __forceinline__ void tma_load(uint32_t to, const CUtensorMap *map, uint32_t bar, int c0, int c1, int c2,
+                                         int c3, uint64_t hint)
+{
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
+                 "l"(map), "r"(bar), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "l"(hint)
+                 : "memory");
+}
+
+/* The policies that createpolicy would make for all of an access. */
+#define RINGX_EVICT_FIRST 0x12F0000000000000ull
+#define RINGX_EVICT_LAST  0x14F0000000000000ull
+
+__device__ __forceinline__ void tma_reduce_add(const CUtensorMap *map, uint32_t from, int c0, int c1, int c2, int c3)
+{
+    asm volatile("cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::
+                     "l"(map),
+                 "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+                 : "memory");
+}
+
+__device__ __forceinline__ void bulk_commit()
+{
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+template <int N> __device__ __forceinline__ void bulk_wait_read()
+{
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(N) : "memory");
+}
+
+template <int N> __device__ __forceinline__ void bulk_wait()
+{
+    asm volatile("cp.async.bulk.wait_group %0;" ::"n"(N) : "memory");
+}
+
+/* Makes ordinary stores to shared memory visible to wgmma and the copy engine. */
+__device__ __forceinline__ void fence_proxy()
+{
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+__device__ __forceinline__ void bar_sync(int id, int threads)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+__device__ __forceinline__ void bar_arrive(int id, int threads)
+{
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+template <int N> __device__ __forceinline__ void registers_down()
+{
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
+}
+
+template <int N> __device__ __forceinline__ void registers_up()
+{
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
+}
+
+__device__ __forceinline__ void wgmma_fence()
+{
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ void wgmma_commit()
+{
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+template <int N> __device__ __forceinline__ void wgmma_wait()
+{
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
+
+/* Keeps the compiler from moving uses of the sums across a wait. */
+template <int R> __device__ __forceinline__ void hold(float (&d)[R])
+{
+#pragma unroll
+    for (int i = 0; i < R; i++)
+        asm volatile("" : "+f"(d[i])::"memory");
+}
+
+template <int R> __device__ __forceinline__ void hold(uint32_t (&d)[R])
+{
+#pragma unroll
+    for (int i = 0; i < R; i++)
+        asm volatile("" : "+r"(d[i])::"memory");
+}
+
+/* Descriptor of an operand in 128-byte-swizzled rows of 64 elements, 8 rows to 1024 bytes.  group: bytes between
+ * groups of 64 elements where the contiguous dimension is M or N; ignored where it is K. */
+__device__ __forceinline__ uint64_t descriptor(uint32_t address, uint32_t group)
+{
+    return (uint64_t)(address >> 4) | (uint64_t)(group >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
+
+__device__ __forceinline__ float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+template <typename T> __device__ __forceinline__ uint32_t pack(float lo, float hi);
+template <> __device__ __forceinline__ uint32_t pack<__nv_bfloat16>(float lo, float hi)
+{
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
+}
+template <> __device__ __forceinline__ uint32_t pack<__half>(float lo, float hi)
+{
+    uint32_t r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
+}
+
+#endif
+
+/* Blocks of one run that a tile of the other side sees: lo0 … hi0 is the interval of the tile's first row, lo1 … hi1 of
+ * its last; both bounds are non-decreasing.  [begin, end) are the live blocks of `block` tokens, of which those in
+ * [full_begin, full_end) need no mask. */
+struct ringx_sm90_range {
+    int begin, end, full_begin, full_end;
+};
+
+__device__ __forceinline__ ringx_sm90_range ringx__sm90_range(const ringx_sm90_run &run, int block, int64_t lo0,
+                                                              int64_t hi0, int64_t lo1, int64_t hi1)
+{
+    int a = ringx__cuda_local(run.first, run.step, run.count, lo0);
+    int b = ringx__cuda_local(run.first, run.step, run.count, hi1);
+    int c = ringx__cuda_local(run.first, run.step, run.count, lo1);
+    int d = ringx__cuda_local(run.first, run.step, run.count, hi0);
+    if (a >= b)
+        return {0, 0, 0, 0};
+    return {a / block, (b + block - 1) / block, (c + block - 1) / block, d / block};
+}
+
+#endif

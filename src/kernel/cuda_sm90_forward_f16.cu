@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: MIT */
+/* Hopper forward kernels, f16. */
+#include "kernel/cuda_sm90_forward_list.cuh"
+
+const ringx_sm90_variant ringx__sm90_forward_f16[] = {RINGX_FORWARD_LIST(__half), {}};

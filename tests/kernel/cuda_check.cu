@@ -1,0 +1,683 @@
+/* SPDX-License-Identifier: MIT */
+/* Checks and times the CUDA kernel rows without the rest of the library.
+ *
+ *   cuda_check check KERNEL [CASES] [SEED]   random cases against cuda-ref, small ones against the host in double
+ *   cuda_check time KERNEL                   the shapes of docs/kernels-log.md
+ *
+ * Built as a shared object it offers cuda_check_forward / cuda_check_backward to bench/kernel_compare.py. */
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernel/cuda_common.cuh"
+extern "C" {
+#include "kernel/cuda_rows.h"
+}
+
+#define CUDA_OK(call)                                                                                                  \
+    do {                                                                                                               \
+        cudaError_t e__ = (call);                                                                                      \
+        if (e__ != cudaSuccess) {                                                                                      \
+            printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e__));                             \
+            exit(3);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+static void must(ringx_status status, const char *what)
+{
+    if (status != RINGX_OK) {
+        printf("%s failed: %s: %s\n", what, ringx_status_name(status), ringx_last_error());
+        exit(3);
+    }
+}
+
+static const ringx_kernel *kernel_named(const char *name)
+{
+    const ringx_kernel *all[] = {&ringx__kernel_cuda_ref, &ringx__kernel_cuda_mma, &ringx__kernel_cuda_sm90};
+    for (const ringx_kernel *k : all)
+        if (!strcmp(k->name, name))
+            return k;
+    printf("no kernel %s\n", name);
+    exit(2);
+}
+
+/* ---- device helpers ---------------------------------------------------------------------------------------------- */
+
+static __device__ float normal_of(uint64_t x)
+{
+    x += 0x9E3779B97F4A7C15ull;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBull;
+    x ^= x >> 31;
+    float a = ((uint32_t)x + 1.0f) * 2.3283064e-10f, b = (uint32_t)(x >> 32) * 2.3283064e-10f;
+    return sqrtf(-2 * logf(fminf(a, 1.f))) * cospif(2 * b);
+}
+
+template <typename T> __global__ void random_fill(T *to, size_t count, uint64_t seed, float size)
+{
+    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < count; i += (size_t)gridDim.x * blockDim.x)
+        to[i] = ringx_number<T>::down(size * normal_of(i + (seed << 40)));
+}
+
+/* sums[0] += |a-b|², sums[1] += |b|², sums[2] += wrong ones: NaN, or infinite in one only; sums[3] max |a-b| */
+template <typename T> __global__ void differ(const T *a, const T *b, size_t count, double *sums)
+{
+    double d2 = 0, b2 = 0, wrong = 0, worst = 0;
+    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < count; i += (size_t)gridDim.x * blockDim.x) {
+        float x = ringx_number<T>::up(a[i]), y = ringx_number<T>::up(b[i]);
+        if (isnan(x) || isnan(y) || (isinf(x) != isinf(y)) || (isinf(x) && x != y)) {
+            wrong++;
+        } else if (!isinf(x)) {
+            d2 += (double)(x - y) * (x - y);
+            b2 += (double)y * y;
+            worst = fmax(worst, fabs((double)x - y));
+        }
+    }
+    atomicAdd(sums, d2);
+    atomicAdd(sums + 1, b2);
+    atomicAdd(sums + 2, wrong);
+    atomicMax((unsigned long long *)sums + 3, (unsigned long long)__double_as_longlong(worst));
+}
+
+template <typename T> __global__ void poison_padding(T *x, size_t count, int64_t row, int64_t tokens, int64_t lo,
+                                                     int64_t hi)
+{
+    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < count; i += (size_t)gridDim.x * blockDim.x) {
+        int64_t t = (int64_t)(i / (size_t)row) % tokens;
+        if (t < lo || t >= hi)
+            x[i] = ringx_number<T>::down(NAN);
+    }
+}
+
+struct buffer {
+    void *data = nullptr;
+    size_t bytes = 0;
+    explicit buffer(size_t n) : bytes(n) { CUDA_OK(cudaMalloc(&data, n + 256)); }
+    ~buffer() { cudaFree(data); }
+    buffer(const buffer &) = delete;
+    void poison() { CUDA_OK(cudaMemset(data, 0xFF, bytes)); }
+    void zero() { CUDA_OK(cudaMemset(data, 0, bytes)); }
+};
+
+static void fill(ringx_dtype dtype, void *to, size_t count, uint64_t seed, float size)
+{
+    if (dtype == RINGX_F32)
+        random_fill<<<1024, 256>>>((float *)to, count, seed, size);
+    else if (dtype == RINGX_BF16)
+        random_fill<<<1024, 256>>>((__nv_bfloat16 *)to, count, seed, size);
+    else
+        random_fill<<<1024, 256>>>((__half *)to, count, seed, size);
+}
+
+static double *difference_sums()
+{
+    static double *sums;
+    if (!sums)
+        CUDA_OK(cudaMalloc(&sums, 32));
+    return sums;
+}
+
+struct error {
+    double relative, wrong, worst;
+};
+
+static error compare(ringx_dtype dtype, const void *a, const void *b, size_t count)
+{
+    double *sums = difference_sums(), got[4];
+    CUDA_OK(cudaMemset(sums, 0, 32));
+    if (dtype == RINGX_F32)
+        differ<<<256, 256>>>((const float *)a, (const float *)b, count, sums);
+    else if (dtype == RINGX_BF16)
+        differ<<<256, 256>>>((const __nv_bfloat16 *)a, (const __nv_bfloat16 *)b, count, sums);
+    else
+        differ<<<256, 256>>>((const __half *)a, (const __half *)b, count, sums);
+    CUDA_OK(cudaGetLastError());
+    CUDA_OK(cudaMemcpy(got, sums, 32, cudaMemcpyDeviceToHost));
+    return {std::sqrt(got[0]) / (got[1] > 0 ? std::sqrt(got[1]) : 1), got[2], got[3]};
+}
+
+/* ---- one problem on one device ------------------------------------------------------------------------------------ */
+
+struct problem {
+    int64_t batch, tokens, q_heads, kv_heads, dim, value_dim;
+    ringx_dtype dtype;
+    bool causal;
+    int64_t left, right;
+    std::vector<int64_t> starts;
+    double softcap, dropout, scale;
+    ringx_layout_id layout;
+    int ranks;
+    bool token_major; /* [token][batch][head][dim] */
+    bool ordered;     /* deterministic backward */
+    uint64_t seed;
+
+    void print() const
+    {
+        printf("b%lld s%lld %lld:%lld d%lld/%lld %s%s window %lld,%lld docs %zu cap %g drop %g scale %g %s x%d%s%s",
+               (long long)batch, (long long)tokens, (long long)q_heads, (long long)kv_heads, (long long)dim,
+               (long long)value_dim, ringx__dtype_name(dtype), causal ? " causal" : "", (long long)left,
+               (long long)right, starts.empty() ? (size_t)0 : starts.size() - 1, softcap, dropout, scale,
+               ringx__layout_name(layout), ranks, token_major ? " token-major" : "", ordered ? " ordered" : "");
+    }
+};
+
+static ringx_view view_of(void *data, const problem &p, int64_t heads, int64_t dim)
+{
+    if (p.token_major)
+        return {data, heads * dim, p.batch * heads * dim, dim};
+    return {data, p.tokens * heads * dim, heads * dim, dim};
+}
+
+static ringx_view from_token(ringx_view v, const ringx_run &run, size_t element)
+{
+    v.data = (char *)v.data + (size_t)(run.first * v.token_stride) * element;
+    v.token_stride *= run.step;
+    return v;
+}
+
+struct state {
+    problem p;
+    ringx_shape shape;
+    size_t element;
+    size_t q_count, k_count, v_count, o_count, rows;
+    buffer q, k, v, dout, out, lse, acc, m, l, delta, dq, dk, dv, scratch;
+
+    static size_t n(int64_t a) { return (size_t)a; }
+    explicit state(const problem &p_, bool backward, size_t scratch_bytes)
+        : p(p_), element(ringx__dtype_bytes(p.dtype)), q_count(n(p.batch * p.tokens * p.q_heads * p.dim)),
+          k_count(n(p.batch * p.tokens * p.kv_heads * p.dim)),
+          v_count(n(p.batch * p.tokens * p.kv_heads * p.value_dim)),
+          o_count(n(p.batch * p.tokens * p.q_heads * p.value_dim)), rows(n(p.batch * p.tokens * p.q_heads)),
+          q(q_count * element), k(k_count * element), v(v_count * element), dout(o_count * element),
+          out(o_count * element), lse(rows * 4), acc(o_count * 4), m(rows * 4), l(rows * 4), delta(rows * 4),
+          dq(backward ? q_count * 4 : 0), dk(backward ? k_count * 4 : 0), dv(backward ? v_count * 4 : 0),
+          scratch(scratch_bytes)
+    {
+        ringx_problem r = {};
+    r.size = sizeof r;
+    r.window_left = r.window_right = -1;
+        r.batch = p.batch;
+        r.tokens = p.tokens;
+        r.q_heads = p.q_heads;
+        r.kv_heads = p.kv_heads;
+        r.head_dim = p.dim;
+        r.value_dim = p.value_dim;
+        r.dtype = p.dtype;
+        r.causal = p.causal;
+        r.window_left = p.left;
+        r.window_right = p.right;
+        r.document_starts = p.starts.empty() ? nullptr : p.starts.data();
+        r.documents = p.starts.empty() ? 0 : p.starts.size() - 1;
+        r.softcap = p.softcap;
+        r.dropout = p.dropout;
+        r.scale = p.scale;
+        r.seed = p.seed;
+        must(ringx__shape_create(&shape, &r), "shape");
+        fill(p.dtype, q.data, q_count, p.seed * 4, 1);
+        fill(p.dtype, k.data, k_count, p.seed * 4 + 1, 1);
+        fill(p.dtype, v.data, v_count, p.seed * 4 + 2, 1);
+        fill(p.dtype, dout.data, o_count, p.seed * 4 + 3, 1);
+    }
+    ~state() { ringx__shape_destroy(&shape); }
+
+    void poison_pads()
+    {
+        if (p.starts.empty() || p.token_major)
+            return;
+        int64_t lo = p.starts.front(), hi = p.starts.back();
+        auto pad = [&](buffer &b, size_t count, int64_t row) {
+            if (p.dtype == RINGX_F32)
+                poison_padding<<<256, 256>>>((float *)b.data, count, row, p.tokens, lo, hi);
+            else if (p.dtype == RINGX_BF16)
+                poison_padding<<<256, 256>>>((__nv_bfloat16 *)b.data, count, row, p.tokens, lo, hi);
+            else
+                poison_padding<<<256, 256>>>((__half *)b.data, count, row, p.tokens, lo, hi);
+        };
+        pad(q, q_count, p.q_heads * p.dim);
+        pad(k, k_count, p.kv_heads * p.dim);
+        pad(v, v_count, p.kv_heads * p.value_dim);
+        pad(dout, o_count, p.q_heads * p.value_dim);
+    }
+
+    ringx_rows rows_of(buffer &b, const ringx_run &run) const
+    {
+        return {(float *)b.data + run.first, p.q_heads * p.tokens, p.tokens};
+    }
+
+    /* Query slices of one rank against the key slices of ranks [k0, k1). Strided runs address rows of a packed copy:
+     * per-row floats of a run must be contiguous, so striped layouts keep them run after run. */
+    std::vector<ringx_query_slice> queries(int rank)
+    {
+        ringx_layout layout = {p.layout, p.ranks, p.tokens};
+        ringx_run runs[RINGX_MAX_RUNS];
+        int count = ringx__layout_runs(&layout, rank, runs);
+        std::vector<ringx_query_slice> all;
+        for (int i = 0; i < count; i++) {
+            ringx_query_slice s = {};
+            ringx_run run = runs[i], place = run;
+            if (run.step > 1) { /* rows of rank r's run start behind those of earlier ranks */
+                place.first = 0;
+                for (int r = 0; r < rank; r++)
+                    place.first += ringx__layout_count(&layout, r);
+            }
+            s.run = run;
+            s.q = from_token(view_of(q.data, p, p.q_heads, p.dim), run, element);
+            s.out = from_token(view_of(out.data, p, p.q_heads, p.value_dim), run, element);
+            s.dout = from_token(view_of(dout.data, p, p.q_heads, p.value_dim), run, element);
+            s.acc = from_token(view_of(acc.data, p, p.q_heads, p.value_dim), run, 4);
+            s.dq = from_token(view_of(dq.data, p, p.q_heads, p.dim), run, 4);
+            s.m = rows_of(m, place);
+            s.l = rows_of(l, place);
+            s.lse = rows_of(lse, place);
+            s.delta = rows_of(delta, place);
+            all.push_back(s);
+        }
+        return all;
+    }
+    std::vector<ringx_key_slice> keys(int k0, int k1)
+    {
+        ringx_layout layout = {p.layout, p.ranks, p.tokens};
+        std::vector<ringx_key_slice> all;
+        for (int rank = k0; rank < k1; rank++) {
+            ringx_run runs[RINGX_MAX_RUNS];
+            int count = ringx__layout_runs(&layout, rank, runs);
+            for (int i = 0; i < count; i++) {
+                ringx_key_slice s = {};
+                s.run = runs[i];
+                s.k = from_token(view_of(k.data, p, p.kv_heads, p.dim), runs[i], element);
+                s.v = from_token(view_of(v.data, p, p.kv_heads, p.value_dim), runs[i], element);
+                s.dk = from_token(view_of(dk.data, p, p.kv_heads, p.dim), runs[i], 4);
+                s.dv = from_token(view_of(dv.data, p, p.kv_heads, p.value_dim), runs[i], 4);
+                all.push_back(s);
+            }
+        }
+        return all;
+    }
+    void run(const ringx_kernel *kernel, bool backward, int rank, int k0, int k1, bool fresh, bool final)
+    {
+        std::vector<ringx_query_slice> qs = queries(rank);
+        std::vector<ringx_key_slice> ks = keys(k0, k1);
+        std::vector<uint8_t> live;
+        for (auto &a : qs)
+            for (auto &b : ks)
+                live.push_back(ringx__mask_live(&shape.mask, &a.run, &b.run));
+        ringx_job job = {};
+        job.shape = &shape;
+        job.q_heads = p.q_heads;
+        job.kv_heads = p.kv_heads;
+        job.query = qs.data();
+        job.key = ks.data();
+        job.live = live.data();
+        job.queries = qs.size();
+        job.keys = ks.size();
+        job.fresh = fresh;
+        job.final = final;
+        job.scratch = scratch.data;
+        job.threads = 1;
+        job.ordered = p.ordered;
+        must(backward ? kernel->backward(&job) : kernel->forward(&job), kernel->name);
+    }
+    void forward(const ringx_kernel *kernel, bool split)
+    {
+        out.poison();
+        lse.poison();
+        acc.poison();
+        m.poison();
+        l.poison();
+        for (int rank = 0; rank < p.ranks; rank++) {
+            int half = p.ranks > 1 ? p.ranks / 2 : 0;
+            if (split) {
+                run(kernel, false, rank, 0, half, true, false);
+                run(kernel, false, rank, half, p.ranks, false, true);
+            } else {
+                run(kernel, false, rank, 0, p.ranks, true, true);
+            }
+        }
+        CUDA_OK(cudaDeviceSynchronize());
+    }
+    void deltas()
+    {
+        for (int rank = 0; rank < p.ranks; rank++)
+            for (auto &s : queries(rank))
+                must(ringx__rowops_cuda.delta(&shape, s.run.count, p.q_heads, s.out, s.dout, s.delta, 1, nullptr),
+                     "delta");
+    }
+    void backward(const ringx_kernel *kernel)
+    {
+        dq.zero();
+        dk.zero();
+        dv.zero();
+        for (int rank = 0; rank < p.ranks; rank++)
+            run(kernel, true, rank, 0, p.ranks, false, false);
+        CUDA_OK(cudaDeviceSynchronize());
+    }
+};
+
+/* ---- check -------------------------------------------------------------------------------------------------------- */
+
+/* The definition in double on the host, for one head of small problems. */
+static double host_error(state &s, int64_t b, int64_t h)
+{
+    const problem &p = s.p;
+    auto get = [&](buffer &x, size_t count) {
+        std::vector<uint8_t> raw(x.bytes);
+        CUDA_OK(cudaMemcpy(raw.data(), x.data, x.bytes, cudaMemcpyDeviceToHost));
+        std::vector<double> y(count);
+        for (size_t i = 0; i < count; i++) {
+            if (p.dtype == RINGX_F32)
+                y[i] = ((float *)raw.data())[i];
+            else if (p.dtype == RINGX_BF16)
+                y[i] = __bfloat162float(((__nv_bfloat16 *)raw.data())[i]);
+            else
+                y[i] = __half2float(((__half *)raw.data())[i]);
+        }
+        return y;
+    };
+    std::vector<double> q = get(s.q, s.q_count), k = get(s.k, s.k_count), v = get(s.v, s.v_count),
+                        o = get(s.out, s.o_count);
+    ringx_view qv = view_of(nullptr, p, p.q_heads, p.dim), kv = view_of(nullptr, p, p.kv_heads, p.dim);
+    ringx_view vv = view_of(nullptr, p, p.kv_heads, p.value_dim), ov = view_of(nullptr, p, p.q_heads, p.value_dim);
+    auto at = [](const ringx_view &x, int64_t b, int64_t t, int64_t h) {
+        return (size_t)(b * x.batch_stride + t * x.token_stride + h * x.head_stride);
+    };
+    int64_t kh = h / s.shape.group;
+    double d2 = 0, n2 = 0;
+    for (int64_t i = 0; i < p.tokens; i++) {
+        ringx_interval see = ringx__mask_keys(&s.shape.mask, i);
+        std::vector<double> w, sum((size_t)p.value_dim);
+        double top = -INFINITY, total = 0;
+        for (int64_t j = see.lo; j < see.hi; j++) {
+            double x = 0;
+            for (int64_t d = 0; d < p.dim; d++)
+                x += q[at(qv, b, i, h) + (size_t)d] * k[at(kv, b, j, kh) + (size_t)d];
+            x *= s.shape.scale;
+            if (p.softcap > 0)
+                x = p.softcap * std::tanh(x / p.softcap);
+            w.push_back(x);
+            top = std::max(top, x);
+        }
+        for (double &x : w)
+            total += x = std::exp(x - top);
+        for (int64_t j = see.lo; j < see.hi; j++)
+            for (int64_t d = 0; d < p.value_dim; d++)
+                sum[(size_t)d] += w[(size_t)(j - see.lo)] / total * v[at(vv, b, j, kh) + (size_t)d];
+        for (int64_t d = 0; d < p.value_dim; d++) {
+            double e = o[at(ov, b, i, h) + (size_t)d] - sum[(size_t)d];
+            d2 += e * e;
+            n2 += sum[(size_t)d] * sum[(size_t)d];
+        }
+    }
+    return std::sqrt(d2 / (n2 > 0 ? n2 : 1));
+}
+
+static problem random_problem(uint64_t seed, const ringx_kernel *kernel)
+{
+    std::mt19937_64 rng(seed * 7919 + 17);
+    auto pick = [&](std::vector<int64_t> from) { return from[rng() % from.size()]; };
+    problem p = {};
+    p.seed = seed;
+    p.batch = pick({1, 1, 2, 3});
+    p.tokens = pick({1, 7, 64, 127, 128, 129, 200, 256, 333, 512, 777, 1000, 1024, 1531});
+    p.kv_heads = pick({1, 2, 3});
+    p.q_heads = p.kv_heads * pick({1, 1, 2, 4});
+    p.dim = pick({64, 128, 128, 64, 96, 48, 192, 256, 128, 64, 40, 80, 36});
+    p.value_dim = p.dim == 192 ? 128 : p.dim;
+    p.dtype = (ringx_dtype)pick({RINGX_BF16, RINGX_BF16, RINGX_F16});
+    if (!strcmp(kernel->name, "cuda-ref"))
+        p.dtype = (ringx_dtype)pick({RINGX_BF16, RINGX_F32, RINGX_F16});
+    p.causal = rng() % 2;
+    p.left = pick({-1, -1, -1, 0, 100, 300});
+    p.right = p.causal ? -1 : pick({-1, -1, 0, 50, 200});
+    if (rng() % 4 == 0) {
+        size_t documents = rng() % 6 + 1;
+        for (size_t i = 0; i <= documents; i++)
+            p.starts.push_back((int64_t)(rng() % (uint64_t)(p.tokens + 1)));
+        std::sort(p.starts.begin(), p.starts.end());
+    }
+    p.softcap = rng() % 8 == 0 ? 3 : 0;
+    p.dropout = rng() % 8 == 0 ? 0.2 : 0;
+    p.scale = rng() % 8 == 0 ? -0.1 : 0;
+    p.layout = (ringx_layout_id)(rng() % 3);
+    p.ranks = (int)pick({1, 1, 2, 3, 5});
+    p.token_major = rng() % 3 == 0;
+#ifdef RINGX_QUICK
+    p.dim = p.value_dim = pick({64, 128, 128, 48, 112});
+    p.dtype = RINGX_BF16;
+    p.softcap = p.dropout = p.scale = 0;
+#endif
+    return p;
+}
+
+static bool bad(const char *what, const error &e, double limit, const problem &p)
+{
+    if (e.relative <= limit && e.wrong == 0)
+        return false;
+    printf("FAIL %-10s error %.3g (limit %.3g) wrong %g worst %.3g: ", what, e.relative, limit, e.wrong, e.worst);
+    p.print();
+    printf("\n");
+    return true;
+}
+
+static int check_case(const ringx_kernel *kernel, const problem &p, bool backward)
+{
+    const ringx_kernel *ref = &ringx__kernel_cuda_ref;
+    state s(p, backward, 64);
+    size_t scratch = std::max(kernel->scratch_bytes(&s.shape, p.q_heads, p.kv_heads, p.tokens, 1, true),
+                              ref->scratch_bytes(&s.shape, p.q_heads, p.kv_heads, p.tokens, 1, true));
+    buffer bigger(scratch);
+    std::swap(bigger.data, s.scratch.data);
+    if (!kernel->supports(&s.shape))
+        return 0;
+    s.poison_pads();
+    double limit = p.dtype == RINGX_F32 ? 2e-6 : p.dtype == RINGX_BF16 ? 8e-3 : 1e-3;
+    int failed = 0;
+    s.forward(ref, false);
+    buffer out(s.out.bytes), lse(s.lse.bytes);
+    CUDA_OK(cudaMemcpy(out.data, s.out.data, out.bytes, cudaMemcpyDeviceToDevice));
+    CUDA_OK(cudaMemcpy(lse.data, s.lse.data, lse.bytes, cudaMemcpyDeviceToDevice));
+    if (p.tokens <= 256 && p.dropout == 0 && p.starts.empty()) {
+        double e = host_error(s, p.batch - 1, p.q_heads - 1);
+        failed += bad("ref-host", {e, e == e ? 0. : 1., 0}, limit, p);
+    }
+    for (int split = 0; split < 2; split++) {
+        s.forward(kernel, split);
+        failed += bad(split ? "out-split" : "out", compare(p.dtype, s.out.data, out.data, s.o_count), limit, p);
+        failed += bad(split ? "lse-split" : "lse", compare(RINGX_F32, s.lse.data, lse.data, s.rows), 1e-4, p);
+    }
+    if (!backward)
+        return failed;
+    CUDA_OK(cudaMemcpy(s.out.data, out.data, out.bytes, cudaMemcpyDeviceToDevice));
+    CUDA_OK(cudaMemcpy(s.lse.data, lse.data, lse.bytes, cudaMemcpyDeviceToDevice));
+    s.deltas();
+    s.backward(ref);
+    buffer dq(s.dq.bytes), dk(s.dk.bytes), dv(s.dv.bytes);
+    CUDA_OK(cudaMemcpy(dq.data, s.dq.data, dq.bytes, cudaMemcpyDeviceToDevice));
+    CUDA_OK(cudaMemcpy(dk.data, s.dk.data, dk.bytes, cudaMemcpyDeviceToDevice));
+    CUDA_OK(cudaMemcpy(dv.data, s.dv.data, dv.bytes, cudaMemcpyDeviceToDevice));
+    s.backward(kernel);
+    double b_limit = 2 * limit;
+    failed += bad("dq", compare(RINGX_F32, s.dq.data, dq.data, s.q_count), b_limit, p);
+    failed += bad("dk", compare(RINGX_F32, s.dk.data, dk.data, s.k_count), b_limit, p);
+    failed += bad("dv", compare(RINGX_F32, s.dv.data, dv.data, s.v_count), b_limit, p);
+    if (p.ordered) {
+        CUDA_OK(cudaMemcpy(dq.data, s.dq.data, dq.bytes, cudaMemcpyDeviceToDevice));
+        s.backward(kernel);
+        error e = compare(RINGX_F32, s.dq.data, dq.data, s.q_count);
+        failed += bad("ordered-dq", {e.worst, e.wrong, e.worst}, 0, p);
+    }
+    return failed;
+}
+
+static int check(const ringx_kernel *kernel, int cases, uint64_t seed, bool backward)
+{
+    int failed = 0;
+    for (int i = 0; i < cases; i++)
+        failed += check_case(kernel, random_problem(seed + (uint64_t)i, kernel), backward) != 0;
+    printf("check %s %s: %d cases, %d failed\n", kernel->name, backward ? "forward+backward" : "forward", cases, failed);
+    return failed != 0;
+}
+
+/* ---- time --------------------------------------------------------------------------------------------------------- */
+
+static double median_ms(std::vector<float> t)
+{
+    std::sort(t.begin(), t.end());
+    return t[t.size() / 2];
+}
+
+template <typename F> static double time_ms(F &&f, int repeats)
+{
+    cudaEvent_t a, b;
+    CUDA_OK(cudaEventCreate(&a));
+    CUDA_OK(cudaEventCreate(&b));
+    std::vector<float> t;
+    for (int i = -2; i < repeats; i++) {
+        CUDA_OK(cudaEventRecord(a));
+        f();
+        CUDA_OK(cudaEventRecord(b));
+        CUDA_OK(cudaEventSynchronize(b));
+        float ms;
+        CUDA_OK(cudaEventElapsedTime(&ms, a, b));
+        if (i >= 0)
+            t.push_back(ms);
+    }
+    return median_ms(t);
+}
+
+static const struct {
+    int64_t batch, tokens, q_heads, kv_heads, dim, value_dim;
+    bool causal;
+} shapes[] = {
+    {1, 16384, 32, 32, 128, 128, false}, {1, 16384, 32, 32, 128, 128, true},  {1, 65536, 32, 8, 128, 128, true},
+    {2, 16384, 32, 32, 64, 64, false},   {2, 16384, 32, 32, 64, 64, true},    {1, 16384, 16, 16, 96, 96, false},
+    {1, 16384, 16, 16, 192, 128, false}, {1, 16384, 16, 16, 256, 256, false}, {1, 16384, 16, 16, 256, 256, true},
+    {4, 8192, 16, 16, 48, 48, false},
+};
+
+static void time_shape(const ringx_kernel *kernel, size_t which, bool backward, bool ordered)
+{
+    auto &x = shapes[which];
+    problem p = {};
+    p.batch = x.batch;
+    p.tokens = x.tokens;
+    p.q_heads = x.q_heads;
+    p.kv_heads = x.kv_heads;
+    p.dim = x.dim;
+    p.value_dim = x.value_dim;
+    p.dtype = RINGX_BF16;
+    p.causal = x.causal;
+    p.left = p.right = -1;
+    p.ranks = 1;
+    p.seed = 99;
+    p.ordered = ordered;
+    state s(p, backward, (size_t)64 << 20);
+    ringx_run whole = {p.tokens, 0, 1};
+    double flops = ringx__shape_flops(&s.shape, ringx__mask_area(&s.shape.mask, &whole, &whole));
+    s.forward(kernel, false);
+    double ms = time_ms([&] { s.run(kernel, false, 0, 0, 1, true, true); }, 7), back = 0;
+    if (backward) {
+        s.deltas();
+        s.backward(kernel);
+        back = time_ms([&] { s.run(kernel, true, 0, 0, 1, false, false); }, 5);
+    }
+    printf("time %s b%lld s%lld %lld:%lld d%lld/%lld %s fwd %.3f ms %.0f TF", kernel->name, (long long)p.batch,
+           (long long)p.tokens, (long long)p.q_heads, (long long)p.kv_heads, (long long)p.dim, (long long)p.value_dim,
+           p.causal ? "causal" : "full", ms, flops / ms * 1e-9);
+    if (backward)
+        printf("  bwd%s %.3f ms %.0f TF", ordered ? "-ordered" : "", back, 2.5 * flops / back * 1e-9);
+    printf("\n");
+    fflush(stdout);
+}
+
+/* ---- for bench/kernel_compare.py ------------------------------------------------------------------------------------ */
+
+extern "C" __attribute__((visibility("default"))) int
+cuda_check_attention(const char *name, int backward, int ordered, int64_t batch, int64_t tokens, int64_t q_heads,
+                     int64_t kv_heads, int64_t dim, int64_t value_dim, int dtype, int causal, void *q, void *k, void *v,
+                     void *out, float *lse, void *dout, float *delta, float *dq, float *dk, float *dv, void *scratch,
+                     void *stream)
+{
+    ringx_problem r = {};
+    r.size = sizeof r;
+    r.window_left = r.window_right = -1;
+    r.batch = batch;
+    r.tokens = tokens;
+    r.q_heads = q_heads;
+    r.kv_heads = kv_heads;
+    r.head_dim = dim;
+    r.value_dim = value_dim;
+    r.dtype = (ringx_dtype)dtype;
+    r.causal = causal;
+    ringx_shape shape;
+    if (ringx__shape_create(&shape, &r) != RINGX_OK)
+        return 1;
+    auto view = [&](void *data, int64_t heads, int64_t width) {
+        return ringx_view{data, tokens * heads * width, heads * width, width};
+    };
+    ringx_rows rows = {lse, q_heads * tokens, tokens};
+    ringx_query_slice s = {};
+    s.run = {tokens, 0, 1};
+    s.q = view(q, q_heads, dim);
+    s.out = view(out, q_heads, value_dim);
+    s.lse = rows;
+    s.dout = view(dout, q_heads, value_dim);
+    s.delta = {delta, rows.batch_stride, rows.head_stride};
+    s.dq = view(dq, q_heads, dim);
+    ringx_key_slice t = {};
+    t.run = s.run;
+    t.k = view(k, kv_heads, dim);
+    t.v = view(v, kv_heads, value_dim);
+    t.dk = view(dk, kv_heads, dim);
+    t.dv = view(dv, kv_heads, value_dim);
+    uint8_t live = 1;
+    ringx_job job = {};
+    job.shape = &shape;
+    job.q_heads = q_heads;
+    job.kv_heads = kv_heads;
+    job.query = &s;
+    job.key = &t;
+    job.live = &live;
+    job.queries = job.keys = 1;
+    job.fresh = job.final = true;
+    job.scratch = scratch;
+    job.threads = 1;
+    job.stream = stream;
+    job.ordered = ordered;
+    ringx_status status = RINGX_OK;
+    if (backward == 2)
+        status = ringx__rowops_cuda.delta(&shape, tokens, q_heads, s.out, s.dout, s.delta, 1, stream);
+    else
+        status = backward ? kernel_named(name)->backward(&job) : kernel_named(name)->forward(&job);
+    if (status != RINGX_OK)
+        printf("%s: %s\n", name, ringx_last_error());
+    ringx__shape_destroy(&shape);
+    return status != RINGX_OK;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3) {
+        printf("usage: cuda_check check|check-forward|time|time-forward|time-ordered KERNEL [CASES|SHAPE] [SEED]\n");
+        return 2;
+    }
+    setvbuf(stdout, nullptr, _IOLBF, 0);
+    const ringx_kernel *kernel = kernel_named(argv[2]);
+    if (!kernel->available()) {
+        printf("skip: %s is not available here\n", kernel->name);
+        return 77;
+    }
+    std::string what = argv[1];
+    if (what == "check" || what == "check-forward")
+        return check(kernel, argc > 3 ? atoi(argv[3]) : 100, argc > 4 ? strtoull(argv[4], nullptr, 10) : 1,
+                     what == "check");
+    size_t count = sizeof shapes / sizeof shapes[0];
+    for (size_t i = 0; i < count; i++)
+        if (argc <= 3 || strchr(argv[3], (int)('0' + i)))
+            time_shape(kernel, i, what != "time-forward", what == "time-ordered");
+    return 0;
+}
