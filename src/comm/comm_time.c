@@ -94,7 +94,7 @@ static ringx_status prepare(bench *b, int repeats)
     bool fits = ringx__multiply(n * sizeof(double), ranks, &times);
     if (b->op == RINGX_OP_ALLGATHER)
         fits = ringx__multiply(b->bytes, ranks, &to_bytes) && fits;
-    if (fits) {
+    if (fits && to_bytes < PTRDIFF_MAX) {
         b->from = calloc(b->bytes + 1, 1);
         b->to = calloc(to_bytes + 1, 1);
         b->sizes = calloc(2 * ranks, sizeof *b->sizes);

@@ -31,7 +31,7 @@ enum { GUARD = 64, POISON = 0xA5 };
 /* ---- randomness ----------------------------------------------------------------------------------------------------
  */
 
-static uint64_t mix(uint64_t a, uint64_t b)
+static inline uint64_t mix(uint64_t a, uint64_t b)
 {
     uint64_t z = a * 0x9E3779B97F4A7C15u + b + 0x632BE59BD9B4E019u;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -45,18 +45,18 @@ static inline uint64_t draw(uint64_t *state, uint64_t below)
     return *state % below;
 }
 
-static unsigned char byte_of(uint64_t seed, int rank, size_t i)
+static inline unsigned char byte_of(uint64_t seed, int rank, size_t i)
 {
     return (unsigned char)(mix(mix(seed, (uint64_t)rank), i) >> 8);
 }
 
-static float float_of(uint64_t seed, int rank, size_t i)
+static inline float float_of(uint64_t seed, int rank, size_t i)
 {
     uint64_t bits = mix(mix(seed, (uint64_t)rank), i);
     return (float)((double)(bits >> 40) * 0x1p-23 - 1.0) * (bits & 7 ? 1.0f : 64.0f);
 }
 
-static int rank_at(const op_check *c, int index)
+static inline int rank_at(const op_check *c, int index)
 {
     return c->rank_of ? c->rank_of[index] : index;
 }
@@ -64,7 +64,7 @@ static int rank_at(const op_check *c, int index)
 /* ---- buffers -------------------------------------------------------------------------------------------------------
  */
 
-static unsigned char *guarded(size_t bytes)
+static inline unsigned char *guarded(size_t bytes)
 {
     unsigned char *data = malloc(bytes + 2 * GUARD);
     if (!data)
@@ -73,12 +73,12 @@ static unsigned char *guarded(size_t bytes)
     return data + GUARD;
 }
 
-static void drop_guarded(void *data)
+static inline void drop_guarded(void *data)
 {
     free((unsigned char *)data - GUARD);
 }
 
-static bool guards_stand(const unsigned char *data, size_t bytes)
+static inline bool guards_stand(const unsigned char *data, size_t bytes)
 {
     for (size_t i = 0; i < GUARD; i++)
         if ((data - GUARD)[i] != POISON || data[bytes + i] != POISON)
@@ -86,7 +86,7 @@ static bool guards_stand(const unsigned char *data, size_t bytes)
     return true;
 }
 
-static unsigned char *random_bytes(uint64_t seed, int rank, size_t bytes)
+static inline unsigned char *random_bytes(uint64_t seed, int rank, size_t bytes)
 {
     unsigned char *data = guarded(bytes);
     for (size_t i = 0; i < bytes; i++)
@@ -94,7 +94,7 @@ static unsigned char *random_bytes(uint64_t seed, int rank, size_t bytes)
     return data;
 }
 
-static void put(void *data, ringx_dtype dtype, size_t i, float x)
+static inline void put(void *data, ringx_dtype dtype, size_t i, float x)
 {
     if (dtype == RINGX_F32)
         ((float *)data)[i] = x;
@@ -102,7 +102,7 @@ static void put(void *data, ringx_dtype dtype, size_t i, float x)
         ((uint16_t *)data)[i] = dtype == RINGX_BF16 ? ringx__f32_bf16(x) : ringx__f32_f16(x);
 }
 
-static float get(const void *data, ringx_dtype dtype, size_t i)
+static inline float get(const void *data, ringx_dtype dtype, size_t i)
 {
     if (dtype == RINGX_F32)
         return ((const float *)data)[i];
@@ -110,7 +110,7 @@ static float get(const void *data, ringx_dtype dtype, size_t i)
     return dtype == RINGX_BF16 ? ringx__bf16_f32(h) : ringx__f16_f32(h);
 }
 
-static float rounded(ringx_dtype dtype, float x)
+static inline float rounded(ringx_dtype dtype, float x)
 {
     float wide;
     put(&wide, dtype, 0, x);
@@ -120,14 +120,14 @@ static float rounded(ringx_dtype dtype, float x)
 /* ---- verdicts ------------------------------------------------------------------------------------------------------
  */
 
-static bool bad(op_check *c, const char *op, const char *why)
+static inline bool bad(op_check *c, const char *op, const char *why)
 {
     snprintf(c->message, sizeof c->message, "%s on rank %d of %d (member %d of %d): %s", op, c->comm->rank,
              c->comm->ranks, c->index, c->members, why);
     return false;
 }
 
-static bool same_bytes(const unsigned char *data, uint64_t seed, int rank, size_t bytes)
+static inline bool same_bytes(const unsigned char *data, uint64_t seed, int rank, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++)
         if (data[i] != byte_of(seed, rank, i))
@@ -136,7 +136,7 @@ static bool same_bytes(const unsigned char *data, uint64_t seed, int rank, size_
 }
 
 /* Is data[k] the sum over members of element first + k? */
-static bool is_sum(const op_check *c, const void *data, ringx_dtype dtype, size_t first, size_t count)
+static inline bool is_sum(const op_check *c, const void *data, ringx_dtype dtype, size_t first, size_t count)
 {
     for (size_t k = 0; k < count; k++) {
         float sum = 0, size = 0;
@@ -156,7 +156,7 @@ static bool is_sum(const op_check *c, const void *data, ringx_dtype dtype, size_
 /* ---- the operations ------------------------------------------------------------------------------------------------
  */
 
-static bool check_broadcast(op_check *c, size_t bytes, int root, bool in_place)
+static inline bool check_broadcast(op_check *c, size_t bytes, int root, bool in_place)
 {
     int owner = rank_at(c, root);
     bool is_root = c->index == root;
@@ -172,7 +172,8 @@ static bool check_broadcast(op_check *c, size_t bytes, int root, bool in_place)
     return good || bad(c, "broadcast", status == RINGX_OK ? "wrong bytes" : ringx_last_error());
 }
 
-static void random_parts(const op_check *c, size_t most, bool gaps, size_t *sizes, size_t *offsets, size_t *total)
+static inline void random_parts(const op_check *c, size_t most, bool gaps, size_t *sizes, size_t *offsets,
+                                size_t *total)
 {
     uint64_t state = mix(c->seed, 77);
     size_t at = 0;
@@ -186,7 +187,7 @@ static void random_parts(const op_check *c, size_t most, bool gaps, size_t *size
     *total = at;
 }
 
-static bool check_allgather(op_check *c, size_t most, bool in_place, bool gaps)
+static inline bool check_allgather(op_check *c, size_t most, bool in_place, bool gaps)
 {
     size_t sizes[64], offsets[64], total;
     random_parts(c, most, gaps, sizes, offsets, &total);
@@ -208,7 +209,7 @@ static bool check_allgather(op_check *c, size_t most, bool in_place, bool gaps)
     return good || bad(c, "allgather", status == RINGX_OK ? "wrong bytes" : ringx_last_error());
 }
 
-static void *random_floats(const op_check *c, ringx_dtype dtype, size_t count)
+static inline void *random_floats(const op_check *c, ringx_dtype dtype, size_t count)
 {
     void *data = guarded(count * ringx__dtype_bytes(dtype));
     for (size_t k = 0; k < count; k++)
@@ -216,7 +217,7 @@ static void *random_floats(const op_check *c, ringx_dtype dtype, size_t count)
     return data;
 }
 
-static bool check_reduce(op_check *c, size_t count, ringx_dtype dtype, int root, bool in_place)
+static inline bool check_reduce(op_check *c, size_t count, ringx_dtype dtype, int root, bool in_place)
 {
     size_t bytes = count * ringx__dtype_bytes(dtype);
     void *from = random_floats(c, dtype, count), *to = guarded(bytes);
@@ -232,7 +233,7 @@ static bool check_reduce(op_check *c, size_t count, ringx_dtype dtype, int root,
     return good || bad(c, "reduce", status == RINGX_OK ? "wrong sum" : ringx_last_error());
 }
 
-static bool check_reduce_scatter(op_check *c, size_t most, ringx_dtype dtype, bool gaps)
+static inline bool check_reduce_scatter(op_check *c, size_t most, ringx_dtype dtype, bool gaps)
 {
     size_t counts[64], offsets[64], total, width = ringx__dtype_bytes(dtype);
     random_parts(c, most, gaps, counts, offsets, &total);
@@ -245,7 +246,7 @@ static bool check_reduce_scatter(op_check *c, size_t most, ringx_dtype dtype, bo
     return good || bad(c, "reduce_scatter", status == RINGX_OK ? "wrong sum" : ringx_last_error());
 }
 
-static bool check_allreduce_max(op_check *c, size_t count, bool in_place, bool nan)
+static inline bool check_allreduce_max(op_check *c, size_t count, bool in_place, bool nan)
 {
     float *from = random_floats(c, RINGX_F32, count), *to = (float *)guarded(count * sizeof *to);
     size_t odd = count ? (size_t)(c->seed % count) : 0; /* one NaN on one rank; one element that is -inf everywhere */
@@ -267,7 +268,7 @@ static bool check_allreduce_max(op_check *c, size_t count, bool in_place, bool n
     return good || bad(c, "allreduce_max", status == RINGX_OK ? "wrong maximum" : ringx_last_error());
 }
 
-static bool check_agree(op_check *c, size_t bytes)
+static inline bool check_agree(op_check *c, size_t bytes)
 {
     size_t ranks = (size_t)c->comm->ranks;
     unsigned char *mine = random_bytes(c->seed, c->comm->rank, bytes), *all = guarded(ranks * bytes);
@@ -281,23 +282,23 @@ static bool check_agree(op_check *c, size_t bytes)
 }
 
 /* Messages of each ordered pair of ranks, and their sizes, both known to all. */
-static size_t messages_between(uint64_t seed, int from, int to)
+static inline size_t messages_between(uint64_t seed, int from, int to)
 {
     return mix(mix(seed, (uint64_t)from), (uint64_t)to + 1000) % 4;
 }
 
-static size_t message_size(uint64_t seed, int from, int to, size_t i, size_t most)
+static inline size_t message_size(uint64_t seed, int from, int to, size_t i, size_t most)
 {
     uint64_t x = mix(mix(mix(seed, (uint64_t)from), (uint64_t)to), i);
     return x % 5 == 0 ? 0 : x / 5 % (most + 1);
 }
 
-static uint64_t message_seed(uint64_t seed, int from, int to, size_t i)
+static inline uint64_t message_seed(uint64_t seed, int from, int to, size_t i)
 {
     return mix(mix(seed, (uint64_t)(from * 64 + to)), i);
 }
 
-static void shuffle_peers(uint64_t seed, int *peers, int ranks)
+static inline void shuffle_peers(uint64_t seed, int *peers, int ranks)
 {
     for (int i = 0; i < ranks; i++)
         peers[i] = i;
@@ -308,7 +309,7 @@ static void shuffle_peers(uint64_t seed, int *peers, int ranks)
     }
 }
 
-static bool check_exchange(op_check *c, size_t most)
+static inline bool check_exchange(op_check *c, size_t most)
 {
     int ranks = c->comm->ranks, me = c->comm->rank, order[64];
     ringx_message sends[256] = {{0}}, receives[256] = {{0}};
@@ -349,7 +350,7 @@ static bool check_exchange(op_check *c, size_t most)
 
 /* One operation, all of it drawn from the seed, which is the same on all members.  Whole-communicator operations are
  * drawn only if c->group is NULL. */
-static bool check_one(op_check *c, uint64_t seed, size_t most)
+static inline bool check_one(op_check *c, uint64_t seed, size_t most)
 {
     uint64_t state = seed;
     c->seed = mix(seed, 5);
@@ -376,7 +377,7 @@ static bool check_one(op_check *c, uint64_t seed, size_t most)
 }
 
 /* Every operation at least once, sizes around those of lines, blocks and shares. */
-static bool check_each(op_check *c, uint64_t seed)
+static inline bool check_each(op_check *c, uint64_t seed)
 {
     static const size_t sizes[] = {0, 1, 2, 3, 31, 64, 127, 1000, 1025, 5003};
     bool good = true;
@@ -403,7 +404,7 @@ static bool check_each(op_check *c, uint64_t seed)
 }
 
 /* Ranks of equal colour: what split promises. */
-static bool check_split(op_check *c, const int *colours, op_check *sub, int *rank_of)
+static inline bool check_split(op_check *c, const int *colours, op_check *sub, int *rank_of)
 {
     int ranks = c->comm->ranks, me = c->comm->rank;
     *sub = (op_check){.comm = c->comm, .exact = c->exact, .call = c->call, .rank_of = rank_of};

@@ -33,7 +33,8 @@ static void *rank_main(void *argument)
 }
 
 /* plan: NULL, or rules for the faulty transport around every rank.  The bodies' communicators are destroyed. */
-static void run_ranks(rank_thread *threads, int ranks, const char *plan, void (*body)(rank_thread *), void *context)
+static inline void start_ranks(rank_thread *threads, int ranks, const char *plan, void (*body)(rank_thread *),
+                               void *context)
 {
     ringx_comm *comms[MOST_TEST_RANKS];
     assert_int_equal(ringx_comm_threads(ranks, comms), RINGX_OK);
@@ -44,19 +45,30 @@ static void run_ranks(rank_thread *threads, int ranks, const char *plan, void (*
     }
     for (int r = 0; r < ranks; r++)
         assert_int_equal(pthread_create(&threads[r].thread, NULL, rank_main, &threads[r]), 0);
+}
+
+static inline void join_ranks(rank_thread *threads, int ranks)
+{
     for (int r = 0; r < ranks; r++)
         pthread_join(threads[r].thread, NULL);
 }
 
+static inline void run_ranks(rank_thread *threads, int ranks, const char *plan, void (*body)(rank_thread *),
+                             void *context)
+{
+    start_ranks(threads, ranks, plan, body, context);
+    join_ranks(threads, ranks);
+}
+
 /* Ends a body: keeps the status and its message. */
-static void note(rank_thread *self, ringx_status status)
+static inline void note(rank_thread *self, ringx_status status)
 {
     self->status = status;
     if (status != RINGX_OK)
         snprintf(self->message, sizeof self->message, "%s", ringx_last_error());
 }
 
-static void expect(const rank_thread *t, int rank, ringx_status status, const char *part)
+static inline void expect(const rank_thread *t, int rank, ringx_status status, const char *part)
 {
     if (t[rank].status != status || (part && !strstr(t[rank].message, part)))
         fail_msg("rank %d: status %d (%s), message \"%s\"; expected %d (%s) and \"%s\"", rank, (int)t[rank].status,
