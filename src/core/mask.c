@@ -82,8 +82,18 @@ static int64_t members(const ringx_run *run, int64_t lo, int64_t hi)
     return max64(0, min64(b, run->count) - min64(a, run->count));
 }
 
+/* Does every query of q see every key of k?  Both bounds are non-decreasing, so its ends tell. */
+static bool sees_all(const ringx_mask *mask, const ringx_run *q, const ringx_run *k)
+{
+    return ringx__mask_keys(mask, q->first).hi > last_of(k) && ringx__mask_keys(mask, last_of(q)).lo <= k->first;
+}
+
 double ringx__mask_area(const ringx_mask *mask, const ringx_run *q, const ringx_run *k)
 {
+    if (!ringx__mask_live(mask, q, k))
+        return 0;
+    if (sees_all(mask, q, k))
+        return (double)q->count * (double)k->count;
     /* Long runs are sampled at midpoints, which is exact wherever the number of keys is linear in the query. */
     const int64_t most = 512;
     int64_t stride = q->count <= most ? 1 : (q->count + most - 1) / most;
