@@ -30,7 +30,7 @@ typedef struct ringx_machine {
 } ringx_machine;
 
 /* A built-in name, else the path of a description; NULL: "local".  Needs no freeing. */
-ringx_status ringx__machine_find(ringx_machine *machine, const char *name_or_path);
+ringx_status ringx__machine_load(ringx_machine *machine, const char *name_or_path);
 /* A description's text; origin names it in messages. */
 ringx_status ringx__machine_parse(ringx_machine *machine, const char *text, size_t bytes, const char *origin);
 double ringx__machine_rate(const ringx_rate *rate, double tokens); /* FLOP/s */
