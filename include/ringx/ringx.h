@@ -35,7 +35,7 @@ extern "C" {
 #define RINGX_API
 #endif
 
-/* ---- status ------------------------------------------------------------------------------------------------------ */
+/* ---- status ---- */
 
 typedef enum ringx_status {
     RINGX_OK = 0,

@@ -10,8 +10,7 @@
 extern "C" {
 #endif
 
-/* ---- tables: the i-th name, its one-line text (NULL past the end)
- * ---------------------------------------------------- */
+/* ---- tables: the i-th name, its one-line text (NULL past the end) ---- */
 
 typedef struct ringx_entry {
     const char *name;

@@ -197,8 +197,7 @@ static ringx_span *carve_back(ringx_schedule *s, const deal *d, const char *pool
     return back;
 }
 
-/* ---- forward
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- forward ---- */
 
 static void attend_group(ringx_schedule *s, const deal *d)
 {
@@ -246,8 +245,7 @@ void ringx__headswap_forward(ringx_schedule *s, const ringx_geometry *g)
     deal_free(&d);
 }
 
-/* ---- backward
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- backward ---- */
 
 static void grad_group(ringx_schedule *s, const deal *d, const ringx_span *dkv)
 {

@@ -30,8 +30,7 @@ static int without(const ringx_span *blocks, int count, int own, ringx_span *oth
     return n;
 }
 
-/* ---- forward
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- forward ---- */
 
 static void forward_one_level(ringx_schedule *s, const ringx_geometry *g, ringx_span *blocks, ringx_span *others)
 {
@@ -108,8 +107,7 @@ void ringx__kvgather_forward(ringx_schedule *s, const ringx_geometry *g)
     free(across);
 }
 
-/* ---- backward
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- backward ---- */
 
 typedef struct ringx_gathered { /* lists of spans a backward works with, ranks long each */
     ringx_span *kv, *dkv, *others, *other_dkvs, *across, *across_dkv;

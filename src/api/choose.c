@@ -83,8 +83,7 @@ ringx_status ringx__options_check(const ringx_options *o, const ringx_shape *sha
     return find_kernel(o, shape, &kernel);
 }
 
-/* ---- one preset
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- one preset ---- */
 
 /* Ulysses degree: all ranks, or for a node-aware preset the largest divisor of the ranks that fits a node and the kv
  * heads (so that K,V are not copied), at least 2 if it can be. */
@@ -132,8 +131,7 @@ static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const
     return RINGX_OK;
 }
 
-/* ---- auto
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- auto ---- */
 
 static ringx_status forecast_choice(const ringx_choice *c, const ringx_options *o, const ringx_shape *shape, int ranks,
                                     const ringx_machine *machine, double *seconds)
@@ -177,6 +175,7 @@ ringx_status ringx__choose(ringx_choice *c, const ringx_options *o, const ringx_
 {
     memset(c, 0, sizeof *c);
     RINGX_TRY(find_kernel(o, shape, &c->kernel));
+    c->wire = o->wire;
     c->threads = o->threads ? o->threads : omp_get_max_threads();
     if (o->preset && strcmp(o->preset, "auto") != 0) {
         size_t i;
@@ -186,8 +185,7 @@ ringx_status ringx__choose(ringx_choice *c, const ringx_options *o, const ringx_
     return choose_auto(c, o, shape, ranks, node_ranks);
 }
 
-/* ---- what follows from a choice
- * ---------------------------------------------------------------------------------------------- */
+/* ---- what follows from a choice ---- */
 
 ringx_geometry ringx__choice_geometry(const ringx_choice *c, const ringx_shape *shape, int rank)
 {
@@ -197,6 +195,7 @@ ringx_geometry ringx__choice_geometry(const ringx_choice *c, const ringx_shape *
                             .head_ranks = c->head_ranks,
                             .ranks_per_node = c->ranks_per_node,
                             .two_level = c->two_level,
+                            .wire = c->wire,
                             .slices = c->slices,
                             .parts = ringx__headswap_parts(shape, c->head_ranks),
                             .shape = shape,
@@ -257,18 +256,13 @@ size_t ringx__choice_workspace(const ringx_choice *c, const ringx_shape *shape, 
     return schedule + scratch;
 }
 
-static bool on_the_wire(const ringx_step *step)
-{
-    return step->lane == RINGX_COMM_LANE && step->op != RINGX_PACK && step->op != RINGX_UNPACK;
-}
-
 ringx_traffic ringx__schedule_traffic(const ringx_schedule *s)
 {
     ringx_traffic traffic = {.steps = s->n_steps};
     double area = 0;
     for (size_t i = 0; i < s->n_steps; i++) {
         traffic.wire_bytes += ringx__step_wire_bytes(s, &s->steps[i]);
-        traffic.messages += on_the_wire(&s->steps[i]);
+        traffic.messages += ringx__step_transfers(&s->steps[i]);
         area += ringx__step_area(s, &s->steps[i]);
     }
     const ringx_shape *shape = s->geometry.shape;

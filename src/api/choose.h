@@ -12,6 +12,7 @@ typedef struct ringx_choice {
     ringx_layout layout;
     int lookahead, slices, head_ranks, ranks_per_node, threads;
     bool two_level;
+    ringx_dtype wire;
     const ringx_kernel *kernel;
 } ringx_choice;
 

@@ -9,8 +9,7 @@
 
 #define DEFAULT_TIMEOUT_S 300.0
 
-/* ---- what all ranks must have in common
- * -------------------------------------------------------------------------------------- */
+/* ---- what all ranks must have in common ---- */
 
 static void card_problem(ringx_card *card, const ringx_problem *p)
 {
@@ -88,8 +87,7 @@ static ringx_status agree_status(ringx_plan *plan, ringx_status status, int64_t 
     return status;
 }
 
-/* ---- choosing
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- choosing ---- */
 
 /* Ranks per node if nodes are equal and consecutive, else 1. */
 static ringx_status discover_nodes(ringx_plan *plan, int *per_node)
@@ -160,8 +158,7 @@ static ringx_status build_within_limit(ringx_plan *plan, const ringx_options *o)
     return status;
 }
 
-/* ---- what the schedule must have in common: the collectives, in order
- * --------------------------------------------------------------- */
+/* ---- what the schedule must have in common: the collectives, in order ---- */
 
 static uint64_t schedule_digest(const ringx_schedule *s)
 {
@@ -169,7 +166,8 @@ static uint64_t schedule_digest(const ringx_schedule *s)
     for (size_t i = 0; i < s->lane_count[RINGX_COMM_LANE]; i++) {
         const ringx_step *step = &s->steps[s->lane_step[RINGX_COMM_LANE][i]];
         int32_t line[4] = {step->op, step->group, step->root, step->stage};
-        if (step->group < 0 && step->op != RINGX_PACK && step->op != RINGX_UNPACK && step->op != RINGX_EXCHANGE)
+        if (step->root >= 0 || step->op == RINGX_ALLREDUCE_MAX ||
+            (step->group < 0 && (step->op == RINGX_ALLGATHER || step->op == RINGX_REDUCE_SCATTER)))
             h = ringx__digest(h, line, sizeof line);
     }
     return h;
@@ -206,9 +204,7 @@ static ringx_status split_groups(ringx_plan *plan)
     return RINGX_OK;
 }
 
-/* ---- create
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- create ---- */
 
 static ringx_status validate(ringx_plan *plan, const ringx_problem *problem, const ringx_options *options)
 {
@@ -293,9 +289,7 @@ void ringx_plan_destroy(ringx_plan *plan)
     free(plan);
 }
 
-/* ---- questions
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* ---- questions ---- */
 
 void ringx_plan_describe(const ringx_plan *plan, ringx_plan_info *info)
 {

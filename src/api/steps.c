@@ -3,8 +3,7 @@
  * transport. */
 #include "api/plan.h"
 
-/* ---- blocks to views
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- blocks to views ---- */
 
 static bool is_kv(uint8_t kind)
 {
@@ -124,8 +123,7 @@ static ringx_rows rows_from(ringx_rows rows, int64_t token)
     return rows;
 }
 
-/* ---- attend and grad
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- attend and grad ---- */
 
 typedef struct ringx_cursor { /* operands of one kind, in order */
     const ringx_operand *at, *end;
@@ -242,8 +240,7 @@ static ringx_status run_tiles(const ringx_execution *e, uint32_t number, void *s
     return step->op == RINGX_ATTEND ? plan->choice.kernel->forward(&job) : plan->choice.kernel->backward(&job);
 }
 
-/* ---- row operations
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- row operations ---- */
 
 static ringx_status store(const ringx_execution *e, const ringx_operand *from, const ringx_operand *to, int threads,
                           void *stream)
@@ -317,9 +314,12 @@ ringx_status ringx__step_compute(const ringx_execution *e, uint32_t number, void
     }
 }
 
-/* ---- transfers
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- transfers ---- */
+
+static ringx_dtype wire_type(const ringx_plan *plan, const ringx_operand *o)
+{
+    return o->narrow ? plan->choice.wire : RINGX_F32;
+}
 
 static ringx_status gather(const ringx_execution *e, const ringx_step *step, const ringx_call *call)
 {
@@ -338,12 +338,14 @@ static ringx_status reduce_scatter(const ringx_execution *e, const ringx_step *s
 {
     const ringx_operand *from = &e->program->schedule.operands[step->operand], *to = from + step->operands - 1;
     ringx_comm *comm = e->plan->comm;
+    ringx_dtype type = wire_type(e->plan, from);
+    size_t element = ringx__dtype_bytes(type);
     for (uint32_t i = 0; i + 1 < step->operands; i++) {
-        e->program->bytes[i] = (size_t)from[i].bytes / sizeof(float);
-        e->program->offsets[i] = (size_t)(from[i].offset - from->offset) / sizeof(float);
+        e->program->bytes[i] = (size_t)from[i].bytes / element;
+        e->program->offsets[i] = (size_t)(from[i].offset - from->offset) / element;
     }
     return comm->ops->reduce_scatter(comm, step->group < 0 ? NULL : e->plan->groups[step->group], address(e, from),
-                                     address(e, to), e->program->bytes, e->program->offsets, RINGX_F32, call);
+                                     address(e, to), e->program->bytes, e->program->offsets, type, call);
 }
 
 static ringx_status exchange(const ringx_execution *e, const ringx_step *step, const ringx_call *call)
@@ -361,14 +363,9 @@ static ringx_status exchange(const ringx_execution *e, const ringx_step *step, c
     return comm->ops->exchange(comm, e->program->message, sends, e->program->message + sends, receives, call);
 }
 
-/* A reduction of states sums acc and l, which lie before m. */
-static size_t reduced_count(const ringx_execution *e, const ringx_operand *o)
+static size_t elements(const ringx_execution *e, const ringx_operand *o)
 {
-    size_t at[4];
-    if (o->kind != RINGX_STATE)
-        return (size_t)o->bytes / sizeof(float);
-    ringx__block_parts(&e->plan->shape, RINGX_STATE, tokens_of(e->plan, o), o->heads, at);
-    return at[2] / sizeof(float);
+    return ringx__block_elements(&e->plan->shape, (ringx_kind)o->kind, tokens_of(e->plan, o), o->heads);
 }
 
 ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t number, void *stream)
@@ -382,6 +379,9 @@ ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t number, voi
         return pack(e, step, stream);
     if (step->op == RINGX_UNPACK)
         return store(e, a, a + 1, 1, stream);
+    if (step->op == RINGX_CONVERT)
+        return plan->rowops->convert(elements(e, a), address(e, a), wire_type(plan, a), address(e, a + 1),
+                                     wire_type(plan, a + 1), 1, stream);
     char what[160];
     ringx__step_describe(s, number, what, sizeof what);
     ringx_call call = {.what = what, .deadline_s = plan->deadline_s, .stream = stream};
@@ -393,8 +393,8 @@ ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t number, voi
     case RINGX_ALLGATHER:
         return gather(e, step, &call);
     case RINGX_REDUCE:
-        return comm->ops->reduce(comm, NULL, address(e, a), address(e, a), reduced_count(e, a), RINGX_F32, step->root,
-                                 &call);
+        return comm->ops->reduce(comm, NULL, address(e, a), address(e, a), elements(e, a), wire_type(plan, a),
+                                 step->root, &call);
     case RINGX_REDUCE_SCATTER:
         return reduce_scatter(e, step, &call);
     case RINGX_ALLREDUCE_MAX: {

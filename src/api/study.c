@@ -8,8 +8,7 @@
 #include "api/plan.h"
 #include "schedule/readers.h"
 
-/* ---- tables
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- tables ---- */
 
 const ringx_entry *ringx_algorithm_at(size_t i)
 {
@@ -50,8 +49,7 @@ const ringx_kernel_entry *ringx_kernel_at(size_t i)
     return &entry;
 }
 
-/* ---- studies
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- studies ---- */
 
 struct ringx_study {
     ringx_shape shape;
@@ -172,8 +170,7 @@ ringx_status ringx_study_forecast(const ringx_study *study, const char *name, ri
     return RINGX_OK;
 }
 
-/* ---- drawing
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- drawing ---- */
 
 static ringx_status forecast_boxes(const ringx_study *study, const ringx_machine *machine, bool backward,
                                    ringx_box **boxes, size_t *count)

@@ -176,6 +176,18 @@ static ringx_status copy_rows(const ringx_shape *shape, int64_t tokens, int64_t 
     return RINGX_OK;
 }
 
+static ringx_status convert_all(size_t count, const void *from, ringx_dtype from_type, void *to, ringx_dtype to_type,
+                                int threads, void *stream)
+{
+    (void)stream;
+    const size_t piece = WORTH_THREADS, in = ringx__dtype_bytes(from_type), out = ringx__dtype_bytes(to_type);
+#pragma omp parallel for num_threads(useful_threads(threads, (int64_t)count))
+    for (size_t i = 0; i < count; i += piece)
+        convert((const char *)from + i * in, from_type, (char *)to + i * out, to_type,
+                (int64_t)(count - i < piece ? count - i : piece));
+    return RINGX_OK;
+}
+
 static ringx_status add(size_t count, const float *from, float *to, int threads, void *stream)
 {
     (void)stream;
@@ -201,6 +213,7 @@ const ringx_rowops ringx__rowops_cpu = {
     .delta = delta_rows,
     .copy = copy,
     .copy_rows = copy_rows,
+    .convert = convert_all,
     .add = add,
     .fill = fill,
 };

@@ -102,6 +102,9 @@ typedef struct ringx_rowops {
                          ringx_dtype from_type, ringx_view to, ringx_dtype to_type, int threads, void *stream);
     ringx_status (*copy_rows)(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_rows from, ringx_rows to,
                               int threads, void *stream);
+    /* to[i] = from[i] for count elements of the types given; rounds to nearest even */
+    ringx_status (*convert)(size_t count, const void *from, ringx_dtype from_type, void *to, ringx_dtype to_type,
+                            int threads, void *stream);
     /* to[i] += from[i] */
     ringx_status (*add)(size_t count, const float *from, float *to, int threads, void *stream);
     /* to[i] = value, for count floats */

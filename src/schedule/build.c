@@ -8,8 +8,7 @@
 
 #define PAD 128
 
-/* ---- block layouts
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- block layouts ---- */
 
 static size_t padded(size_t bytes)
 {
@@ -61,8 +60,21 @@ size_t ringx__block_bytes(const ringx_shape *shape, ringx_kind kind, int64_t tok
     return bytes;
 }
 
-/* ---- pools
- * ----------------------------------------------------------------------------------------------------------------- */
+size_t ringx__block_elements(const ringx_shape *shape, ringx_kind kind, int64_t tokens, int64_t heads)
+{
+    size_t at[4];
+    if (kind != RINGX_STATE)
+        return ringx__block_bytes(shape, kind, tokens, heads) / sizeof(float);
+    ringx__block_parts(shape, kind, tokens, heads, at);
+    return at[2] / sizeof(float);
+}
+
+size_t ringx__narrow_bytes(const ringx_shape *shape, ringx_kind kind, int64_t tokens, int64_t heads)
+{
+    return padded(2 * ringx__block_elements(shape, kind, tokens, heads));
+}
+
+/* ---- pools ---- */
 
 #define MAX_POOLS 16
 #define MAX_SLOTS 64
@@ -117,11 +129,12 @@ ringx_status ringx__pools_next(ringx_schedule *s, const char *pool, int slots, i
 void ringx__pools_free(ringx_schedule *s)
 {
     free(s->pools);
+    free(s->pending);
     s->pools = NULL;
+    s->pending = NULL;
 }
 
-/* ---- groups
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- groups ---- */
 
 static ringx_status add_group(ringx_schedule *s, int32_t colour, int32_t first, int32_t step, int32_t count)
 {
@@ -144,9 +157,7 @@ static ringx_status add_groups(ringx_schedule *s)
     return add_group(s, position, position, per, g->ranks / per);
 }
 
-/* ---- build
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- build ---- */
 
 /* Slice i of n: kv heads [i·heads/n, (i+1)·heads/n). */
 static void set_slice(ringx_geometry *g, int slice)

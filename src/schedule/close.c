@@ -9,8 +9,7 @@
 
 #include "schedule/schedule.h"
 
-/* ---- lane order
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- lane order ---- */
 
 typedef struct ringx_rank_key {
     int64_t key;
@@ -57,8 +56,7 @@ static ringx_status order_lanes(ringx_schedule *s)
     return RINGX_OK;
 }
 
-/* ---- placement
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- placement ---- */
 
 static void place_buffers(ringx_schedule *s)
 {
@@ -78,9 +76,7 @@ static void place_buffers(ringx_schedule *s)
     s->workspace_bytes = at;
 }
 
-/* ---- waits
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- waits ---- */
 
 typedef struct ringx_access { /* the latest access (by place) of one lane in one mode to one interval */
     int64_t lo, hi;

@@ -16,6 +16,7 @@ static const struct {
     [RINGX_REDUCE_SCATTER] = {"reduce-scatter", RINGX_COMM_LANE},
     [RINGX_ALLREDUCE_MAX] = {"allreduce-max", RINGX_COMM_LANE},
     [RINGX_UNPACK] = {"unpack", RINGX_COMM_LANE},
+    [RINGX_CONVERT] = {"convert", RINGX_COMM_LANE},
     [RINGX_ATTEND] = {"attend", RINGX_COMPUTE_LANE},
     [RINGX_FINISH] = {"finish", RINGX_COMPUTE_LANE},
     [RINGX_RESCALE] = {"rescale", RINGX_COMPUTE_LANE},
@@ -78,14 +79,18 @@ static uint64_t sum_bytes(const ringx_schedule *s, const ringx_step *step, int m
     return sum;
 }
 
-/* m is the last of a STATE's three parts; acc and l, which a reduction sums, come before it. */
 static uint64_t reduced_bytes(const ringx_schedule *s, const ringx_operand *o)
 {
-    size_t at[4];
-    if (o->kind != RINGX_STATE)
+    if (o->narrow)
         return (uint64_t)o->bytes;
-    ringx__block_parts(s->geometry.shape, RINGX_STATE, ringx__layout_count(s->geometry.layout, o->owner), o->heads, at);
-    return at[2];
+    int64_t tokens = ringx__layout_count(s->geometry.layout, o->owner);
+    return sizeof(float) * ringx__block_elements(s->geometry.shape, (ringx_kind)o->kind, tokens, o->heads);
+}
+
+bool ringx__step_transfers(const ringx_step *step)
+{
+    return step->lane == RINGX_COMM_LANE && step->op != RINGX_PACK && step->op != RINGX_UNPACK &&
+           step->op != RINGX_CONVERT;
 }
 
 uint64_t ringx__step_wire_bytes(const ringx_schedule *s, const ringx_step *step)

@@ -138,8 +138,7 @@ ringx_span *ringx__spans(ringx_schedule *s, int64_t count)
     return spans;
 }
 
-/* ---- communication
- * --------------------------------------------------------------------------------------------------- */
+/* ---- communication ---- */
 
 void ringx__pack(ringx_schedule *s, ringx_span to)
 {
@@ -171,20 +170,75 @@ void ringx__allgather(ringx_schedule *s, int group, ringx_span own, const ringx_
         operand(s, blocks[i], RINGX_OUT_, -1);
 }
 
+/* ---- narrow wires ---- */
+
+static bool narrows(const ringx_schedule *s, const ringx_span *span)
+{
+    int kind = span->block.kind;
+    return s->geometry.wire != RINGX_F32 && (kind == RINGX_STATE || kind == RINGX_DQ || kind == RINGX_DKV);
+}
+
+static ringx_span carve_narrow(ringx_schedule *s, ringx_region *region, const ringx_span *wide)
+{
+    ringx_span span = *wide;
+    int64_t tokens = ringx__layout_count(s->geometry.layout, wide->block.owner);
+    span.block.buffer = region->buffer;
+    span.block.offset = region->used;
+    span.block.bytes =
+        (int64_t)ringx__narrow_bytes(s->geometry.shape, (ringx_kind)wide->block.kind, tokens, wide->block.heads);
+    span.block.narrow = 1;
+    region->used += span.block.bytes;
+    return span;
+}
+
+/* m of a state is no part of what travels, so a state that comes back is updated, not replaced. */
+static void convert(ringx_schedule *s, ringx_span from, ringx_span to, int shift)
+{
+    begin(s, RINGX_CONVERT, shift);
+    operand(s, from, RINGX_IN, -1);
+    operand(s, to, to.block.kind == RINGX_STATE && !to.block.narrow ? RINGX_INOUT : RINGX_OUT_, -1);
+}
+
 void ringx__reduce(ringx_schedule *s, ringx_span block, int root, int shift)
 {
+    ringx_span wire = block;
+    if (narrows(s, &block)) {
+        ringx_region region = ringx__slot(s, "wire", 0, 1);
+        wire = carve_narrow(s, &region, &block);
+        convert(s, block, wire, shift);
+    }
     begin(s, RINGX_REDUCE, shift)->root = root;
-    operand(s, block, RINGX_IN, -1);
+    operand(s, wire, RINGX_IN, -1);
     if (root == s->geometry.rank)
-        operand(s, block, RINGX_OUT_, -1);
+        operand(s, wire, RINGX_OUT_, -1);
+    if (root == s->geometry.rank && wire.block.narrow)
+        convert(s, wire, block, shift);
 }
 
 void ringx__reduce_scatter(ringx_schedule *s, int group, const ringx_span *blocks, int count, ringx_span to)
 {
+    bool narrow = narrows(s, &to);
+    ringx_region region = {.buffer = 0, .used = 0};
+    ringx_span *wire = ringx__spans(s, count);
+    ringx_span sum = to;
+    if (!wire)
+        return;
+    if (narrow)
+        region = ringx__slot(s, "wire", 0, 1);
+    for (int i = 0; i < count; i++) {
+        wire[i] = narrow ? carve_narrow(s, &region, &blocks[i]) : blocks[i];
+        if (narrow)
+            convert(s, blocks[i], wire[i], 0);
+    }
+    if (narrow)
+        sum = carve_narrow(s, &region, &to);
     begin(s, RINGX_REDUCE_SCATTER, 0)->group = group;
     for (int i = 0; i < count; i++)
-        operand(s, blocks[i], RINGX_IN, -1);
-    operand(s, to, RINGX_OUT_, -1);
+        operand(s, wire[i], RINGX_IN, -1);
+    operand(s, sum, RINGX_OUT_, -1);
+    if (narrow)
+        convert(s, sum, to, 0);
+    free(wire);
 }
 
 void ringx__allreduce_max(ringx_schedule *s, ringx_span state, ringx_span top)
@@ -194,29 +248,56 @@ void ringx__allreduce_max(ringx_schedule *s, ringx_span state, ringx_span top)
     operand(s, top, RINGX_OUT_, -1);
 }
 
+struct ringx_pending { /* one send or receive */
+    ringx_span span, wire;
+    int mode, peer;
+};
+
+static void pend(ringx_schedule *s, ringx_span span, int mode, int peer)
+{
+    if (grow(s, (void **)&s->pending, s->n_pending, &s->pending_cap, sizeof *s->pending))
+        s->pending[s->n_pending++] = (struct ringx_pending){.span = span, .wire = span, .mode = mode, .peer = peer};
+}
+
 void ringx__exchange_begin(ringx_schedule *s, int shift)
 {
-    begin(s, RINGX_EXCHANGE, shift);
+    s->n_pending = 0;
+    s->pending_shift = shift;
 }
 
 void ringx__exchange_send(ringx_schedule *s, ringx_span block, int peer)
 {
-    operand(s, block, RINGX_IN, peer);
+    pend(s, block, RINGX_IN, peer);
 }
 
 void ringx__exchange_receive(ringx_schedule *s, ringx_span block, int peer)
 {
-    operand(s, block, RINGX_OUT_, peer);
+    pend(s, block, RINGX_OUT_, peer);
 }
 
 void ringx__exchange_end(ringx_schedule *s)
 {
-    if (s->status == RINGX_OK && s->steps[s->n_steps - 1].operands == 0)
-        s->n_steps--;
+    ringx_region region = {.buffer = -1, .used = 0};
+    for (size_t i = 0; i < s->n_pending; i++) {
+        struct ringx_pending *p = &s->pending[i];
+        if (!narrows(s, &p->span))
+            continue;
+        if (region.buffer < 0)
+            region = ringx__slot(s, "wire", 0, 1);
+        p->wire = carve_narrow(s, &region, &p->span);
+        if (p->mode == RINGX_IN)
+            convert(s, p->span, p->wire, s->pending_shift);
+    }
+    if (s->n_pending)
+        begin(s, RINGX_EXCHANGE, s->pending_shift);
+    for (size_t i = 0; i < s->n_pending; i++)
+        operand(s, s->pending[i].wire, s->pending[i].mode, s->pending[i].peer);
+    for (size_t i = 0; i < s->n_pending; i++)
+        if (s->pending[i].wire.block.narrow && s->pending[i].mode == RINGX_OUT_)
+            convert(s, s->pending[i].wire, s->pending[i].span, s->pending_shift);
 }
 
-/* ---- computation
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- computation ---- */
 
 ringx_span ringx__fresh(ringx_span block)
 {

@@ -41,8 +41,7 @@ typedef struct ringx_simulation {
     ringx_stamp *const *stamps;
 } simulation;
 
-/* ---- heaps of tasks by end
- * ------------------------------------------------------------------------------------------- */
+/* ---- heaps of tasks by end ---- */
 
 static void put_at(simulation *s, ringx_clock *c, int32_t place, int32_t task)
 {
@@ -87,8 +86,7 @@ static int32_t pop(simulation *s, ringx_clock *c)
     return first;
 }
 
-/* ---- clocks and speeds
- * ------------------------------------------------------------------------------------------------- */
+/* ---- clocks and speeds ---- */
 
 static void advance(simulation *s, ringx_clock *c)
 {
@@ -129,8 +127,7 @@ static void set_transferring(simulation *s, int rank, bool on)
     settle(s, c, task->place);
 }
 
-/* ---- tasks
- * ----------------------------------------------------------------------------------------------------------------- */
+/* ---- tasks ---- */
 
 static int member_at(const ringx_action *a, int i)
 {
@@ -233,8 +230,7 @@ static ringx_status simulate(simulation *s)
     }
 }
 
-/* ---- making and reporting
- * ------------------------------------------------------------------------------------------------- */
+/* ---- making and reporting ---- */
 
 static void free_simulation(simulation *s)
 {
@@ -288,7 +284,7 @@ static void report(const simulation *s, ringx_forecast *f)
         for (size_t i = 0; i < schedule->n_steps; i++) {
             const ringx_step *step = &schedule->steps[i];
             bytes += ringx__step_wire_bytes(schedule, step);
-            messages += step->lane == RINGX_COMM_LANE && step->op != RINGX_PACK && step->op != RINGX_UNPACK;
+            messages += ringx__step_transfers(step);
         }
         f->wire_bytes = bytes > f->wire_bytes ? bytes : f->wire_bytes;
         f->messages = messages > f->messages ? messages : f->messages;

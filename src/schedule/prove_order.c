@@ -12,8 +12,7 @@
 
 #define BLOCK_ALIGNMENT 128
 
-/* ---- operands
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- operands ---- */
 
 static bool is_kv(int kind)
 {
@@ -51,7 +50,9 @@ static ringx_status check_operand(const ringx_prover *p, int rank, uint32_t step
     if (o->buffer < 0 || (size_t)o->buffer >= s->n_buffers)
         return ringx__step_fail(s, step, "an operand is in buffer %d of %zu", o->buffer, s->n_buffers);
     const ringx_buffer *b = &s->buffers[o->buffer];
-    int64_t bytes = (int64_t)ringx__block_bytes(p->shape, (ringx_kind)o->kind, p->tokens[o->owner], o->heads);
+    size_t (*bytes_of)(const ringx_shape *, ringx_kind, int64_t, int64_t) =
+        o->narrow ? ringx__narrow_bytes : ringx__block_bytes;
+    int64_t bytes = (int64_t)bytes_of(p->shape, (ringx_kind)o->kind, p->tokens[o->owner], o->heads);
     if (o->bytes != bytes)
         return ringx__step_fail(s, step, "%s of rank %d, heads %d+%d, is %" PRId64 " bytes; it says %" PRId64,
                                 ringx__kind_name((ringx_kind)o->kind), o->owner, o->head, o->heads, bytes, o->bytes);
@@ -67,8 +68,7 @@ static ringx_status check_operand(const ringx_prover *p, int rank, uint32_t step
     return RINGX_OK;
 }
 
-/* ---- cells
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- cells ---- */
 
 typedef struct ringx_cuts { /* boundaries as they are found, sorted */
     size_t *at;
@@ -138,8 +138,7 @@ static ringx_status cut_paper(ringx_prover *p, int rank)
     return RINGX_OK;
 }
 
-/* ---- happens before
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- happens before ---- */
 
 typedef struct ringx_trace { /* of one cell, so far in program order; places count from 1, 0: none */
     uint32_t write_place, read_place[RINGX_LANES]; /* last write, latest reads of each lane since */

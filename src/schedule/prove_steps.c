@@ -4,8 +4,7 @@
 
 #include "schedule/prove.h"
 
-/* ---- memory
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- memory ---- */
 
 bool ringx__same_block(const ringx_operand *a, const ringx_operand *b)
 {
@@ -101,8 +100,7 @@ void ringx__paper_write(ringx_prover *p, int rank, const ringx_operand *o, const
         c[i] = (ringx_cell){.stamp = stamp};
 }
 
-/* ---- helpers
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- helpers ---- */
 
 static const ringx_operand *operands_of(const ringx_prover *p, int rank, uint32_t step)
 {
@@ -169,8 +167,7 @@ static ringx_status put(ringx_prover *p, int rank, uint32_t step, const ringx_op
     return RINGX_OK;
 }
 
-/* ---- row operations and copies
- * -------------------------------------------------------------------------------------------- */
+/* ---- row operations and copies ---- */
 
 static ringx_status pack(ringx_prover *p, int rank, uint32_t step, const ringx_operand *o, uint32_t n)
 {
@@ -200,6 +197,26 @@ static ringx_status unpack(ringx_prover *p, int rank, uint32_t step, const ringx
     ringx_cell *found;
     RINGX_TRY(ringx__paper_read(p, rank, step, &o[0], &found));
     return deliver(p, rank, step, &o[1], found->sum);
+}
+
+/* CONVERT: the same block in the wire's dtype, or back from it. */
+static ringx_status convert(ringx_prover *p, int rank, uint32_t step, const ringx_operand *o, uint32_t n)
+{
+    bool back = n == 2 && o[0].narrow && o[1].kind == RINGX_STATE;
+    if (n != 2 || !is_one_of(o[0].kind, RINGX_STATE, RINGX_DQ, RINGX_DKV) || o[0].narrow == o[1].narrow ||
+        o[0].buffer == RINGX_USER || o[1].buffer == RINGX_USER || o[0].mode != RINGX_IN ||
+        o[1].mode != (back ? RINGX_INOUT : RINGX_OUT_) || !ringx__same_block(&o[0], &o[1]))
+        return malformed(p, rank, step);
+    ringx_cell *from, *to;
+    RINGX_TRY(ringx__paper_read(p, rank, step, &o[0], &from));
+    if (back) { /* m stays: it must be the maximum that the sum is scaled to */
+        RINGX_TRY(ringx__paper_read(p, rank, step, &o[1], &to));
+        if (in_memory(&o[1]) && to->scaled != from->scaled)
+            return ringx__step_fail(p->schedules[rank], step, "the sum is not scaled to this state's maximum");
+    }
+    ringx_cell value = *from;
+    ringx__paper_write(p, rank, &o[1], &value);
+    return RINGX_OK;
 }
 
 static ringx_status finish(ringx_prover *p, int rank, uint32_t step, const ringx_operand *o, uint32_t n)
@@ -265,8 +282,7 @@ static ringx_status add(ringx_prover *p, int rank, uint32_t step, const ringx_op
     return RINGX_OK;
 }
 
-/* ---- attention
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- attention ---- */
 
 typedef struct ringx_cross {          /* the cross product of one step */
     const ringx_operand *query, *key; /* the first of each: all have the same heads */
@@ -394,6 +410,8 @@ ringx_status ringx__prove_local(ringx_prover *p, int rank, uint32_t number)
     case RINGX_UNPACK:
     case RINGX_STORE:
         return unpack(p, rank, number, o, s->operands);
+    case RINGX_CONVERT:
+        return convert(p, rank, number, o, s->operands);
     case RINGX_ATTEND:
         return attend(p, rank, number, o, s->operands);
     case RINGX_FINISH:

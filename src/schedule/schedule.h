@@ -17,7 +17,8 @@
  *   DELTA  delta[b][h][T]                               float
  *   DQ     dq[b][T][h][d]                               float      (user: dq, dtype)
  *   DKV    dk[b][T][h][d], dv[b][T][h][dv]              float      (user: dk, dv, dtype)
- * Heads are query heads for Q, QDO, STATE, TOP, OUT, DELTA, DQ and kv heads for KV, DKV.
+ * A narrow block is what a reduction or exchange sends of a float one: its parts (of STATE acc and l) one after the
+ * other in the wire's dtype. Heads are query heads for Q, QDO, STATE, TOP, OUT, DELTA, DQ and kv heads for KV, DKV.
  *
  * Stages.  An algorithm calls ringx__stage at each turn of its loop.  A step has a shift: fetches (input of the stage's
  * computation) have -1, computation 0, deliveries (its results) 0, and what must come a stage later +1.  With
@@ -52,6 +53,7 @@ typedef enum ringx_op {
     RINGX_REDUCE_SCATTER, /* in: one block a member, in group order; out: own block */
     RINGX_ALLREDUCE_MAX,  /* in: m of STATE; out: TOP */
     RINGX_UNPACK,         /* in: block; out: user.  OUT, DQ, DKV */
+    RINGX_CONVERT,        /* in: block; out: the same block, one of the two narrow */
     /* computation lane */
     RINGX_ATTEND,  /* in: queries, keys; inout: states (out only if fresh); out: OUT blocks or user, if final */
     RINGX_FINISH,  /* in: STATE; out: OUT block or user */
@@ -68,26 +70,27 @@ enum { RINGX_IN = 1, RINGX_OUT_ = 2, RINGX_INOUT = 3 }; /* operand modes */
 enum { RINGX_USER = -1 };                               /* operand.buffer: the caller's tensors */
 
 typedef struct ringx_operand { /* a block and how a step uses it */
-    int32_t buffer;        /* index of a schedule buffer, or RINGX_USER */
-    int32_t owner;         /* rank whose tokens these are */
-    int64_t offset, bytes; /* in the buffer; for RINGX_USER: first head, heads */
-    int32_t head, heads;   /* global head range (query or kv heads, by kind) */
-    int32_t peer;          /* EXCHANGE: the other rank; else -1 */
+    int32_t buffer;            /* index of a schedule buffer, or RINGX_USER */
+    int32_t owner;             /* rank whose tokens these are */
+    int64_t offset, bytes;     /* in the buffer; for RINGX_USER: first head, heads */
+    int32_t head, heads;       /* global head range (query or kv heads, by kind) */
+    int32_t peer;              /* EXCHANGE: the other rank; else -1 */
     uint8_t kind, mode;
-    uint8_t unused[2];
+    uint8_t narrow; /* STATE, DQ, DKV: an image for the wire, in geometry.wire instead of float */
+    uint8_t unused;
 } ringx_operand;
 
 typedef struct ringx_step {
     uint8_t op, lane;
     int8_t shift;
-    bool fresh, final;  /* ATTEND */
+    bool fresh, final; /* ATTEND */
     int32_t stage, slice;
-    int32_t group;      /* index into schedule groups; -1: all ranks */
-    int32_t root;       /* BROADCAST, REDUCE: index in the group; else -1 */
-    uint32_t operand;   /* first in schedule->operands */
+    int32_t group;    /* index into schedule groups; -1: all ranks */
+    int32_t root;     /* BROADCAST, REDUCE: index in the group; else -1 */
+    uint32_t operand; /* first in schedule->operands */
     uint32_t operands;
-    uint32_t wait;      /* set by close: steps of the other lane that must be done first */
-    uint32_t place;     /* set by close: position in its lane */
+    uint32_t wait;  /* set by close: steps of the other lane that must be done first */
+    uint32_t place; /* set by close: position in its lane */
 } ringx_step;
 
 typedef struct ringx_buffer { /* one slot of a pool */
@@ -106,12 +109,13 @@ typedef struct ringx_members { /* a sub-group: ranks in order; made from colours
 typedef struct ringx_geometry { /* what an algorithm may know */
     int rank, ranks;
     int lookahead;
-    int head_ranks;      /* headswap: Nu, a divisor of ranks */
-    int ranks_per_node;  /* two-level: a divisor of ranks, 1 … ranks; nodes are consecutive ranks */
+    int head_ranks;     /* headswap: Nu, a divisor of ranks */
+    int ranks_per_node; /* two-level: a divisor of ranks, 1 … ranks; nodes are consecutive ranks */
     bool two_level;
-    int slice, slices;   /* which slice this call writes */
+    int slice, slices;                          /* which slice this call writes */
     int32_t kv_head, kv_heads, q_head, q_heads; /* the slice's heads */
-    int32_t parts;       /* headswap: pieces each kv head's query group is cut into; depends on no slicing */
+    ringx_dtype wire;                           /* of partial results on the wire */
+    int32_t parts; /* headswap: pieces each kv head's query group is cut into; depends on no slicing */
     const ringx_shape *shape;
     const ringx_layout *layout;
 } ringx_geometry;
@@ -127,27 +131,36 @@ typedef struct ringx_schedule {
     size_t n_buffers, buffers_cap;
     ringx_members groups[RINGX_MAX_GROUPS]; /* 0: this rank's node; 1: ranks of equal position in all nodes */
     int n_groups;
-    int32_t stage;        /* the current one */
+    int32_t stage; /* the current one */
     size_t workspace_bytes;
     uint32_t *lane_step[RINGX_LANES], *lane_wait[RINGX_LANES]; /* set by close: the track */
     size_t lane_count[RINGX_LANES];
-    ringx_status status;  /* first failure while building (sticky): emitters need not be checked */
+    ringx_status status; /* first failure while building (sticky): emitters need not be checked */
     struct ringx_pools *pools;
+    struct ringx_pending *pending; /* sends and receives of an exchange being written */
+    size_t n_pending, pending_cap;
+    int pending_shift;
 } ringx_schedule;
 
-/* ---- blocks --------------------------------------------------------------------------------------------------------- */
+/* ---- blocks ---------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct ringx_span { /* a handle on a block: what emitters pass around */
     ringx_operand block;
-    bool fresh;  /* STATE: nothing folded in yet; not in memory */
+    bool fresh; /* STATE: nothing folded in yet; not in memory */
 } ringx_span;
 
 /* Bytes of a block, parts padded to 128; 0 only if there are no tokens, heads or batches. */
 size_t ringx__block_bytes(const ringx_shape *shape, ringx_kind kind, int64_t tokens, int64_t heads);
+/* Elements of a float block that travel: all, of STATE acc and l. */
+size_t ringx__block_elements(const ringx_shape *shape, ringx_kind kind, int64_t tokens, int64_t heads);
+/* Bytes of a block's narrow image. */
+size_t ringx__narrow_bytes(const ringx_shape *shape, ringx_kind kind, int64_t tokens, int64_t heads);
 /* Byte offsets of a block's parts in the order above; returns how many. */
 int ringx__block_parts(const ringx_shape *shape, ringx_kind kind, int64_t tokens, int64_t heads, size_t offsets[4]);
 
-/* ---- builder ---------------------------------------------------------------------------------------------------------
+/* ---- builder
+ * ---------------------------------------------------------------------------------------------------------
  * ringx__schedule_build writes, slice by slice, and closes.  algorithm callbacks come from src/algo. */
 
 typedef void (*ringx_emit)(ringx_schedule *schedule, const ringx_geometry *geometry);
@@ -157,7 +170,8 @@ ringx_status ringx__schedule_build(ringx_schedule *schedule, ringx_emit emit, co
 void ringx__schedule_free(ringx_schedule *schedule);
 ringx_track ringx__schedule_track(const ringx_schedule *schedule);
 
-/* Sorts the lanes, places buffers, infers waits.  Fails (RINGX_INTERNAL) if the lanes' order contradicts a dependency. */
+/* Sorts the lanes, places buffers, infers waits.  Fails (RINGX_INTERNAL) if the lanes' order contradicts a dependency.
+ */
 ringx_status ringx__schedule_close(ringx_schedule *schedule);
 
 /* For each block of 128-byte-addressed memory touched: what close() and prove() both derive from a step. */
@@ -167,6 +181,8 @@ const char *ringx__kind_name(ringx_kind kind);
 /* "forward step 12: broadcast of K,V of rank 2 (slice 0)" */
 void ringx__step_describe(const ringx_schedule *schedule, size_t step, char *text, size_t bytes);
 
+/* Does the step talk to other ranks?  (The communication lane also packs, unpacks and converts.) */
+bool ringx__step_transfers(const ringx_step *step);
 /* Bytes this rank sends in a step, in an ideal implementation; messages is 1 for a step that sends or receives. */
 uint64_t ringx__step_wire_bytes(const ringx_schedule *schedule, const ringx_step *step);
 /* Live (query, key) pairs × query heads × batch of an ATTEND or GRAD step; 0 for others. */

@@ -260,7 +260,7 @@ static double case_error(const attention_case *c, int t)
         error += (got - want) * (got - want);
         size += want * want;
     }
-    double floor = 1e-3 * sqrt((double)(n ? n : 1)) * (t == T_LSE ? 10 : 1);
+    double floor = 0.1 * sqrt((double)(n ? n : 1));
     return sqrt(error) / fmax(sqrt(size), floor);
 }
 

@@ -55,6 +55,35 @@ static void check(const char *preset, int mask, int64_t tokens, int ranks, int v
     case_free(&c);
 }
 
+/* A narrow wire rounds partial results: right to that type's precision, and half the bytes. */
+static void narrow_wires_are_right_to_their_precision(void **state)
+{
+    (void)state;
+    for (size_t i = 0; ringx_preset_at(i); i++)
+        for (int wire = RINGX_BF16; wire <= RINGX_F16; wire++)
+            for (int ranks = 2; ranks <= 5; ranks++) {
+                attention_case c = {.problem = RINGX_PROBLEM_INIT, .options = RINGX_OPTIONS_INIT, .ranks = ranks};
+                c.problem.batch = 1;
+                c.problem.tokens = 53;
+                c.problem.q_heads = 4;
+                c.problem.kv_heads = 2;
+                c.problem.head_dim = 12;
+                c.problem.causal = true;
+                c.options.preset = ringx_preset_at(i)->name;
+                c.options.wire = (ringx_dtype)wire;
+                c.options.threads = 1;
+                c.data_seed = 77;
+                case_run(&c);
+                for (int r = 0; r < ranks; r++)
+                    assert_int_equal(c.status[r], RINGX_OK);
+                for (int t = T_OUT; t < TENSORS; t++)
+                    if (t != T_DOUT && !(case_error(&c, t) <= (wire == RINGX_BF16 ? 2e-2 : 3e-3)))
+                        fail_msg("%s, wire %d, %d ranks: error of %s is %g", c.options.preset, wire, ranks,
+                                 tensor_name[t], case_error(&c, t));
+                case_free(&c);
+            }
+}
+
 static void every_preset_is_right(void **state)
 {
     (void)state;
@@ -68,6 +97,7 @@ static void every_preset_is_right(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_preset_is_right)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_preset_is_right),
+                                       cmocka_unit_test(narrow_wires_are_right_to_their_precision)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
