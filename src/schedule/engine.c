@@ -8,10 +8,10 @@
 
 #define NONE (-1)
 
-typedef struct ringx_pending { /* a message that waits for its counterpart */
+typedef struct ringx_waiting { /* a message that waits for its counterpart */
     int32_t rank, next;
     uint32_t step, operand;
-} pending;
+} waiting;
 
 typedef struct ringx_pair { /* an ordered pair of ranks and its queue; from < 0: empty place of the table */
     int32_t from, to;
@@ -34,7 +34,7 @@ struct ringx_engine {
     size_t met_first, met_count;
     pair *pairs; /* open addressing */
     size_t n_pairs, pairs_cap;
-    pending *messages;
+    waiting *messages;
     size_t messages_cap;
     int32_t free_message; /* chain */
 };
@@ -50,8 +50,7 @@ ringx_status ringx__step_fail(const ringx_schedule *s, uint32_t step, const char
     RINGX_FAIL(RINGX_INTERNAL, "rank %d, %s: %s", s->geometry.rank, text, reason);
 }
 
-/* ---- what can be checked before the walk ---------------------------------------------------------------------------
- */
+/* ---- what can be checked before the walk ---- */
 
 static ringx_status check_groups(const ringx_schedule *const *schedules, int ranks, int rank)
 {
@@ -116,8 +115,7 @@ static ringx_status check_schedules(const ringx_schedule *const *schedules, int 
     return RINGX_OK;
 }
 
-/* ---- making
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- making ---- */
 
 ringx_status ringx__engine_create(ringx_engine **engine, const ringx_schedule *const *schedules, int ranks,
                                   const ringx_engine_client *client)
@@ -168,8 +166,7 @@ void ringx__engine_destroy(ringx_engine *e)
     free(e);
 }
 
-/* ---- messages
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- messages ---- */
 
 static size_t pair_place(const pair *pairs, size_t cap, int32_t from, int32_t to)
 {
@@ -214,7 +211,7 @@ static ringx_status new_message(ringx_engine *e, int32_t *index)
 {
     if (e->free_message == NONE) {
         size_t cap = e->messages_cap ? e->messages_cap * 2 : 1024;
-        pending *bigger = cap > INT32_MAX ? NULL : realloc(e->messages, cap * sizeof *bigger);
+        waiting *bigger = cap > INT32_MAX ? NULL : realloc(e->messages, cap * sizeof *bigger);
         if (!bigger)
             RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu messages under way", cap);
         for (size_t i = e->messages_cap; i < cap; i++)
@@ -243,7 +240,7 @@ static ringx_status post(ringx_engine *e, int rank, uint32_t step, uint32_t oper
     if (p->first == NONE || p->sends == send) {
         int32_t m = NONE;
         RINGX_TRY(new_message(e, &m));
-        e->messages[m] = (pending){.rank = rank, .next = NONE, .step = step, .operand = operand};
+        e->messages[m] = (waiting){.rank = rank, .next = NONE, .step = step, .operand = operand};
         if (p->first == NONE)
             p->first = m;
         else
@@ -254,7 +251,7 @@ static ringx_status post(ringx_engine *e, int rank, uint32_t step, uint32_t oper
         return RINGX_OK;
     }
     int32_t m = p->first;
-    pending other = e->messages[m];
+    waiting other = e->messages[m];
     p->first = other.next;
     e->messages[m].next = e->free_message;
     e->free_message = m;
@@ -287,8 +284,7 @@ static ringx_status post_all(ringx_engine *e, int rank, uint32_t number)
     return RINGX_OK;
 }
 
-/* ---- the walk
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- the walk ---- */
 
 static void look_at(ringx_engine *e, int rank, int lane)
 {

@@ -24,8 +24,7 @@ static double seconds(double bytes, double gbs)
     return bytes / (gbs * 1e9);
 }
 
-/* ---- making
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- making ---- */
 
 static bool sends_across(const ringx_costs *c, const ringx_schedule *s)
 {
@@ -60,8 +59,7 @@ void ringx__costs_destroy(ringx_costs *c)
     free(c->memo);
 }
 
-/* ---- computation
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- computation ---- */
 
 static bool is_query(int kind)
 {
@@ -188,8 +186,7 @@ ringx_status ringx__cost_local(ringx_costs *c, int rank, uint32_t number, double
     return RINGX_OK;
 }
 
-/* ---- communication
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- communication ---- */
 
 double ringx__cost_exchange(const ringx_costs *c, int rank, uint32_t number)
 {

@@ -217,8 +217,7 @@ ringx_status ringx__machine_parse(ringx_machine *machine, const char *text, size
     return status;
 }
 
-/* ---- where descriptions come from
- * ------------------------------------------------------------------------------------ */
+/* ---- where descriptions come from ---- */
 
 static const char *built_in(size_t i)
 {

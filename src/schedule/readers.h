@@ -17,8 +17,10 @@ ringx_status ringx__forecast(const ringx_schedule *const *schedules, int ranks, 
 
 /* ---- drawing: plain data, so that measured boxes can travel between ranks ---- */
 
+enum { RINGX_SEVERAL = -2 };
+
 typedef struct ringx_box {            /* one step of one rank */
-    int32_t rank, step, owner, slice; /* owner, slice: -1 if none */
+    int32_t rank, step, owner, slice; /* owner: RINGX_SEVERAL, or -1 if none; slice: -1 if there is only one */
     uint8_t lane, op, kind, unused[5];
     double begin, end; /* seconds */
 } ringx_box;
