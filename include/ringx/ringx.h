@@ -192,11 +192,21 @@ typedef struct ringx_args {
 RINGX_API ringx_status ringx_forward(ringx_plan *plan, const ringx_args *args);
 RINGX_API ringx_status ringx_backward(ringx_plan *plan, const ringx_args *args);
 
-/* Measured by the last execute (CPU: seconds; summed waits of the compute lane for the communication lane). */
+/* Waits until everything executed so far is done (CPU: it already is); with CUDA the place to learn of late errors. */
+RINGX_API ringx_status ringx_plan_wait(ringx_plan *plan);
+
+/* Measured by the last execute (CUDA: with options.timeline, after ringx_plan_wait; CPU: seconds; summed waits of the
+ * compute lane for the communication lane). */
 typedef struct ringx_timing {
     double total_s, exposed_s, compute_s, transfer_s;
 } ringx_timing;
 RINGX_API void ringx_plan_timing(const ringx_plan *plan, ringx_timing *forward, ringx_timing *backward);
+
+/* ---- memory of a device: for callers without one of their own ----
+ * Allocations are aligned to 128 bytes.  Copies go between any two memories and are done on return. */
+RINGX_API ringx_status ringx_memory_alloc(ringx_device device, size_t bytes, void **memory);
+RINGX_API void ringx_memory_free(ringx_device device, void *memory); /* NULL is fine */
+RINGX_API ringx_status ringx_memory_copy(ringx_device device, void *to, const void *from, size_t bytes);
 
 /* ---- whole tensors and shards -------------------------------------------------------------------------------------
  * A global tensor is [outer][tokens][width bytes], a shard [outer][local tokens][width bytes], both packed; for lse

@@ -25,6 +25,7 @@ static ringx_status check_tensor(const ringx_plan *plan, const char *name, const
     if ((uintptr_t)t->data % element)
         RINGX_FAIL(RINGX_INVALID, "%s.data is %p; it must be aligned to its elements of %zu bytes", name, t->data,
                    element);
+    RINGX_TRY(plan->device->usable(name, t->data));
     bool packed = t->stride[0] == 0 && t->stride[1] == 0 && t->stride[2] == 0;
     static const char *const axis[] = {"batch", "token", "head"};
     const int64_t extent[] = {plan->shape.batch, plan->local_tokens, heads};
@@ -56,12 +57,14 @@ static ringx_status check_args(const ringx_plan *plan, const ringx_args *a, bool
     if ((!a->lse && s->batch * plan->local_tokens > 0) || (uintptr_t)a->lse % sizeof(float))
         RINGX_FAIL(RINGX_INVALID, "lse is %p; it must point to batch × q_heads × local tokens aligned floats",
                    (void *)a->lse);
+    if (a->lse)
+        RINGX_TRY(plan->device->usable("lse", a->lse));
     if (a->workspace_bytes < plan->workspace_bytes)
         RINGX_FAIL(RINGX_INVALID, "workspace_bytes is %zu; the plan needs %zu", a->workspace_bytes,
                    plan->workspace_bytes);
     if (plan->workspace_bytes && (!a->workspace || (uintptr_t)a->workspace % 128))
         RINGX_FAIL(RINGX_INVALID, "workspace is %p; it must be aligned to 128 bytes", a->workspace);
-    return RINGX_OK;
+    return plan->workspace_bytes ? plan->device->usable("workspace", a->workspace) : RINGX_OK;
 }
 
 static ringx_status execute(ringx_plan *plan, ringx_program *program, const ringx_args *args, bool backward)
@@ -78,7 +81,7 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
                        .context = &execution,
                        .stamps = program->stamps,
                        .timing = &program->timing,
-                       .one_lane = !plan->comm->ops->overlaps || plan->comm->ranks == 1};
+                       .one_lane = plan->one_lane};
     plan->args = args;
     status = plan->device->walk(plan->lanes, &walk);
     plan->args = NULL;

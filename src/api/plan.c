@@ -221,7 +221,9 @@ static ringx_status prepare(ringx_plan *plan, const ringx_options *o)
     RINGX_TRY(ringx__program_prepare(&plan->forward, o->timeline));
     if (!plan->forward_only)
         RINGX_TRY(ringx__program_prepare(&plan->backward, o->timeline));
-    return plan->device->lanes_create(&plan->lanes, o->stream, !plan->comm->ops->overlaps || plan->comm->ranks == 1);
+    size_t forward = plan->forward.schedule.n_steps, backward = plan->backward.schedule.n_steps;
+    return plan->device->lanes_create(&plan->lanes, o->stream, plan->one_lane, forward > backward ? forward : backward,
+                                      o->timeline);
 }
 
 static double timeout_of(const ringx_options *o)
@@ -238,7 +240,8 @@ static ringx_status create(ringx_plan *plan, const ringx_problem *problem, const
 {
     int per_node = 1;
     plan->forward_only = o->forward_only;
-    plan->stream = o->stream;
+    plan->deterministic = o->deterministic;
+    plan->one_lane = !plan->comm->ops->overlaps || plan->comm->ranks == 1;
     RINGX_TRY(agree_arguments(plan, problem, o, validate(plan, problem, o)));
     if (!o->ranks_per_node)
         RINGX_TRY(discover_nodes(plan, &per_node));
@@ -320,6 +323,11 @@ size_t ringx_plan_workspace(const ringx_plan *plan)
 int64_t ringx_plan_local_tokens(const ringx_plan *plan)
 {
     return plan->local_tokens;
+}
+
+ringx_status ringx_plan_wait(ringx_plan *plan)
+{
+    return plan->device->settle(plan->lanes);
 }
 
 void ringx_plan_timing(const ringx_plan *plan, ringx_timing *forward, ringx_timing *backward)

@@ -32,9 +32,8 @@ struct ringx_plan {
     ringx_comm *comm;
     ringx_group *groups[RINGX_MAX_GROUPS];
     int n_groups;
-    bool forward_only;
+    bool forward_only, deterministic, one_lane;
     double deadline_s;
-    void *stream;
     const ringx_device_ops *device;
     const ringx_rowops *rowops;
     ringx_lanes *lanes;

@@ -234,6 +234,7 @@ static ringx_status run_tiles(const ringx_execution *e, uint32_t number, void *s
                      .keys = fill_keys(e, step),
                      .fresh = step->fresh,
                      .final = step->final,
+                     .ordered = plan->deterministic,
                      .scratch = (char *)plan->args->workspace + plan->schedule_bytes,
                      .threads = plan->choice.threads,
                      .stream = stream};

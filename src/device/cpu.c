@@ -3,6 +3,7 @@
  * while tiles are computed.  Lanes tell each other how many steps they have done. */
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "device/device.h"
 
@@ -143,9 +144,11 @@ static ringx_status cpu_available(void)
     return RINGX_OK;
 }
 
-static ringx_status cpu_lanes_create(ringx_lanes **lanes, void *stream, bool one_lane)
+static ringx_status cpu_lanes_create(ringx_lanes **lanes, void *stream, bool one_lane, size_t steps, bool timed)
 {
     (void)stream;
+    (void)steps;
+    (void)timed;
     ringx_lanes *new = calloc(1, sizeof *new);
     if (!new)
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes of lanes", sizeof *new);
@@ -176,6 +179,39 @@ static void cpu_lanes_destroy(ringx_lanes *lanes)
     free(lanes);
 }
 
+static ringx_status cpu_settle(ringx_lanes *lanes)
+{
+    (void)lanes;
+    return RINGX_OK;
+}
+
+static ringx_status cpu_alloc(size_t bytes, void **memory)
+{
+    if (posix_memalign(memory, 128, bytes ? bytes : 128) == 0)
+        return RINGX_OK;
+    *memory = NULL;
+    RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes", bytes);
+}
+
+static void cpu_free(void *memory)
+{
+    free(memory);
+}
+
+static ringx_status cpu_copy(void *to, const void *from, size_t bytes)
+{
+    if (bytes)
+        memcpy(to, from, bytes);
+    return RINGX_OK;
+}
+
+static ringx_status cpu_usable(const char *name, const void *memory)
+{
+    (void)name;
+    (void)memory;
+    return RINGX_OK;
+}
+
 const ringx_device_ops ringx__device_cpu = {
     .name = "cpu",
     .device = RINGX_CPU,
@@ -183,4 +219,9 @@ const ringx_device_ops ringx__device_cpu = {
     .lanes_create = cpu_lanes_create,
     .lanes_destroy = cpu_lanes_destroy,
     .walk = cpu_walk,
+    .settle = cpu_settle,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .copy = cpu_copy,
+    .usable = cpu_usable,
 };

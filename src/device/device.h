@@ -27,7 +27,7 @@ typedef struct ringx_walk {
     void *context;
     ringx_stamp *stamps; /* indexed by step; NULL: do not record */
     ringx_timing *timing;
-    bool one_lane;       /* the transport cannot be driven from another thread: interleave on the caller's */
+    bool one_lane; /* the transport cannot be driven from another thread: interleave on the caller's */
 } ringx_walk;
 
 typedef struct ringx_lanes ringx_lanes;
@@ -36,14 +36,23 @@ typedef struct ringx_device_ops {
     const char *name;
     ringx_device device;
     ringx_status (*available)(void); /* why not, as a message */
-    ringx_status (*lanes_create)(ringx_lanes **lanes, void *stream, bool one_lane);
+    /* stream: the caller's (CUDA).  one_lane as in ringx_walk, for all walks.  steps: the most a walk has.  timed:
+     * stamps and timing are wanted (a CPU always measures). */
+    ringx_status (*lanes_create)(ringx_lanes **lanes, void *stream, bool one_lane, size_t steps, bool timed);
     void (*lanes_destroy)(ringx_lanes *lanes);
     /* Returns the first failure of either lane (its message in this thread's last error); on failure the other lane
-     * stops at its next step.  Allocates nothing. */
+     * stops at its next step.  Allocates nothing.  CUDA: returns when everything is enqueued. */
     ringx_status (*walk)(ringx_lanes *lanes, const ringx_walk *walk);
+    /* Waits until what was walked is done, and completes its stamps and timing. */
+    ringx_status (*settle)(ringx_lanes *lanes);
+    ringx_status (*alloc)(size_t bytes, void **memory); /* aligned to 128 */
+    void (*free)(void *memory);
+    ringx_status (*copy)(void *to, const void *from, size_t bytes); /* between any two memories; done on return */
+    /* Can the device's kernels use it?  Else why not, naming it as `name`. */
+    ringx_status (*usable)(const char *name, const void *memory);
 } ringx_device_ops;
 
 const ringx_device_ops *ringx__device(ringx_device device); /* NULL where this build has none */
-double ringx__now(void);                                     /* monotonic seconds */
+double ringx__now(void);                                    /* monotonic seconds */
 
 #endif

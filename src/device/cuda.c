@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/* CUDA lanes: computation on the caller's stream, communication on one of the plan's own; waits are events.
+ *
+ * Which lane enqueues when is the CPU lanes' business (device/cpu.c): on one thread where the transport only enqueues
+ * (NCCL), on two where it blocks the host (staged transports).  A step first makes its stream wait for the event of the
+ * other lane's last step that it depends on.  The walk forks from the caller's stream and joins it again, so it can be
+ * captured in a graph. */
+#include <cuda_runtime.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device/device.h"
+
+extern const ringx_device_ops ringx__device_cpu;
+
+struct ringx_lanes {
+    ringx_lanes *host;
+    int device;
+    cudaStream_t stream[RINGX_LANES];
+    cudaEvent_t fork;
+    cudaEvent_t *begin, *end; /* by step; begin only if timed */
+    size_t steps;
+    bool timed;
+    const ringx_walk *walk; /* the last one, until settled */
+    ringx_walk last;
+};
+
+static ringx_status failed(cudaError_t error, const char *what)
+{
+    return ringx__fail(error == cudaErrorMemoryAllocation ? RINGX_NO_MEMORY : RINGX_DEVICE, "%s: %s (%s)", what,
+                       cudaGetErrorString(error), cudaGetErrorName(error));
+}
+
+#define CUDA_TRY(call)                                                                                                 \
+    do {                                                                                                               \
+        cudaError_t cuda_error = (call);                                                                               \
+        if (cuda_error != cudaSuccess)                                                                                 \
+            return failed(cuda_error, #call);                                                                          \
+    } while (0)
+
+static ringx_status cuda_available(void)
+{
+    int count = 0, device = 0, major = 0, minor = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess || count == 0)
+        RINGX_FAIL(RINGX_UNSUPPORTED,
+                   "no CUDA device: %s; use the CPU, or a machine with a GPU of compute capability 8.0",
+                   error != cudaSuccess ? cudaGetErrorString(error) : "none found");
+    CUDA_TRY(cudaGetDevice(&device));
+    CUDA_TRY(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    CUDA_TRY(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    if (major < 8)
+        RINGX_FAIL(RINGX_UNSUPPORTED, "CUDA device %d has compute capability %d.%d; 8.0 or later is needed", device,
+                   major, minor);
+    return RINGX_OK;
+}
+
+static ringx_status make_events(ringx_lanes *lanes)
+{
+    unsigned flags = lanes->timed ? cudaEventDefault : cudaEventDisableTiming;
+    lanes->end = calloc(lanes->steps + 1, sizeof(cudaEvent_t));
+    lanes->begin = calloc(lanes->steps + 1, sizeof(cudaEvent_t));
+    if (!lanes->end || !lanes->begin)
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu events", lanes->steps);
+    CUDA_TRY(cudaEventCreateWithFlags(&lanes->fork, flags));
+    for (size_t i = 0; i < lanes->steps; i++) {
+        CUDA_TRY(cudaEventCreateWithFlags(&lanes->end[i], flags));
+        if (lanes->timed)
+            CUDA_TRY(cudaEventCreateWithFlags(&lanes->begin[i], flags));
+    }
+    return RINGX_OK;
+}
+
+static void cuda_lanes_destroy(ringx_lanes *lanes)
+{
+    if (!lanes)
+        return;
+    ringx__device_cpu.lanes_destroy(lanes->host);
+    for (size_t i = 0; i < lanes->steps; i++) {
+        if (lanes->end && lanes->end[i])
+            cudaEventDestroy(lanes->end[i]);
+        if (lanes->begin && lanes->begin[i])
+            cudaEventDestroy(lanes->begin[i]);
+    }
+    if (lanes->fork)
+        cudaEventDestroy(lanes->fork);
+    if (lanes->stream[RINGX_COMM_LANE])
+        cudaStreamDestroy(lanes->stream[RINGX_COMM_LANE]);
+    free(lanes->end);
+    free(lanes->begin);
+    free(lanes);
+}
+
+static ringx_status fill_lanes(ringx_lanes *lanes, void *stream, bool one_lane)
+{
+    int least = 0, greatest = 0;
+    CUDA_TRY(cudaGetDevice(&lanes->device));
+    CUDA_TRY(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+    CUDA_TRY(cudaStreamCreateWithPriority(&lanes->stream[RINGX_COMM_LANE], cudaStreamNonBlocking, greatest));
+    lanes->stream[RINGX_COMPUTE_LANE] = (cudaStream_t)stream;
+    RINGX_TRY(make_events(lanes));
+    return ringx__device_cpu.lanes_create(&lanes->host, NULL, one_lane, lanes->steps, false);
+}
+
+static ringx_status cuda_lanes_create(ringx_lanes **lanes, void *stream, bool one_lane, size_t steps, bool timed)
+{
+    ringx_lanes *new = calloc(1, sizeof *new);
+    if (!new)
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes of lanes", sizeof *new);
+    new->steps = steps;
+    new->timed = timed;
+    ringx_status status = fill_lanes(new, stream, one_lane);
+    if (status != RINGX_OK) {
+        cuda_lanes_destroy(new);
+        return status;
+    }
+    *lanes = new;
+    return RINGX_OK;
+}
+
+/* Place of a step in its lane is not known here: the track is walked in order, so the lane's own counter is. */
+typedef struct ringx_enqueue {
+    ringx_lanes *lanes;
+    const ringx_walk *walk;
+    size_t next[RINGX_LANES];
+} enqueue;
+
+static ringx_status enqueue_step(void *context, uint32_t step, int lane, void *unused)
+{
+    (void)unused;
+    enqueue *q = context;
+    ringx_lanes *lanes = q->lanes;
+    cudaStream_t stream = lanes->stream[lane];
+    uint32_t wait = q->walk->track->wait[lane][q->next[lane]++];
+    CUDA_TRY(cudaSetDevice(lanes->device));
+    if (wait)
+        CUDA_TRY(cudaStreamWaitEvent(stream, lanes->end[q->walk->track->step[1 - lane][wait - 1]], 0));
+    if (lanes->timed)
+        CUDA_TRY(cudaEventRecord(lanes->begin[step], stream));
+    RINGX_TRY(q->walk->run(q->walk->context, step, lane, stream));
+    CUDA_TRY(cudaEventRecord(lanes->end[step], stream));
+    return RINGX_OK;
+}
+
+static ringx_status cuda_walk(ringx_lanes *lanes, const ringx_walk *walk)
+{
+    enqueue q = {.lanes = lanes, .walk = walk};
+    ringx_walk host = {.track = walk->track, .run = enqueue_step, .context = &q, .one_lane = walk->one_lane};
+    size_t transfers = walk->track->count[RINGX_COMM_LANE];
+    CUDA_TRY(cudaEventRecord(lanes->fork, lanes->stream[RINGX_COMPUTE_LANE]));
+    if (transfers)
+        CUDA_TRY(cudaStreamWaitEvent(lanes->stream[RINGX_COMM_LANE], lanes->fork, 0));
+    RINGX_TRY(ringx__device_cpu.walk(lanes->host, &host));
+    if (transfers) {
+        uint32_t last = walk->track->step[RINGX_COMM_LANE][transfers - 1];
+        CUDA_TRY(cudaStreamWaitEvent(lanes->stream[RINGX_COMPUTE_LANE], lanes->end[last], 0));
+    }
+    lanes->last = *walk;
+    lanes->walk = &lanes->last;
+    return RINGX_OK;
+}
+
+static double seconds(cudaEvent_t from, cudaEvent_t to)
+{
+    float ms = 0;
+    return cudaEventElapsedTime(&ms, from, to) == cudaSuccess ? 1e-3 * (double)ms : 0;
+}
+
+/* Exposed: the time in which the compute lane had not finished and ran no step. */
+static void measure(ringx_lanes *lanes, const ringx_walk *walk)
+{
+    ringx_timing timing = {.total_s = 0};
+    double busy[RINGX_LANES] = {0, 0};
+    for (int lane = 0; lane < RINGX_LANES; lane++)
+        for (size_t i = 0; i < walk->track->count[lane]; i++) {
+            uint32_t step = walk->track->step[lane][i];
+            ringx_stamp stamp = {seconds(lanes->fork, lanes->begin[step]), seconds(lanes->fork, lanes->end[step])};
+            busy[lane] += stamp.end - stamp.begin;
+            timing.total_s = stamp.end > timing.total_s ? stamp.end : timing.total_s;
+            if (walk->stamps)
+                walk->stamps[step] = stamp;
+        }
+    timing.compute_s = busy[RINGX_COMPUTE_LANE];
+    timing.transfer_s = busy[RINGX_COMM_LANE];
+    timing.exposed_s = timing.total_s - timing.compute_s;
+    if (walk->timing)
+        *walk->timing = timing;
+}
+
+static ringx_status cuda_settle(ringx_lanes *lanes)
+{
+    CUDA_TRY(cudaSetDevice(lanes->device));
+    CUDA_TRY(cudaStreamSynchronize(lanes->stream[RINGX_COMPUTE_LANE]));
+    CUDA_TRY(cudaStreamSynchronize(lanes->stream[RINGX_COMM_LANE]));
+    if (lanes->walk && lanes->timed)
+        measure(lanes, lanes->walk);
+    lanes->walk = NULL;
+    return RINGX_OK;
+}
+
+static ringx_status cuda_alloc(size_t bytes, void **memory)
+{
+    size_t free_bytes = 0, total = 0;
+    cudaError_t error = cudaMalloc(memory, bytes ? bytes : 128);
+    if (error == cudaSuccess)
+        return RINGX_OK;
+    *memory = NULL;
+    cudaGetLastError();
+    if (error != cudaErrorMemoryAllocation)
+        return failed(error, "cudaMalloc");
+    cudaMemGetInfo(&free_bytes, &total);
+    RINGX_FAIL(RINGX_NO_MEMORY, "no device memory for %zu bytes: %zu of %zu are free", bytes, free_bytes, total);
+}
+
+static void cuda_free(void *memory)
+{
+    cudaFree(memory);
+}
+
+static ringx_status cuda_copy(void *to, const void *from, size_t bytes)
+{
+    if (bytes)
+        CUDA_TRY(cudaMemcpy(to, from, bytes, cudaMemcpyDefault));
+    return RINGX_OK;
+}
+
+static ringx_status cuda_usable(const char *name, const void *memory)
+{
+    int device = 0;
+    struct cudaPointerAttributes attributes;
+    CUDA_TRY(cudaGetDevice(&device));
+    CUDA_TRY(cudaPointerGetAttributes(&attributes, memory));
+    if (attributes.type == cudaMemoryTypeUnregistered || attributes.type == cudaMemoryTypeHost)
+        RINGX_FAIL(RINGX_INVALID, "%s is %p, host memory; with CUDA it must be memory of device %d", name, memory,
+                   device);
+    if (attributes.type == cudaMemoryTypeDevice && attributes.device != device)
+        RINGX_FAIL(RINGX_INVALID, "%s is %p, memory of device %d; it must be of the current device %d", name, memory,
+                   attributes.device, device);
+    return RINGX_OK;
+}
+
+const ringx_device_ops ringx__device_cuda = {
+    .name = "cuda",
+    .device = RINGX_CUDA,
+    .available = cuda_available,
+    .lanes_create = cuda_lanes_create,
+    .lanes_destroy = cuda_lanes_destroy,
+    .walk = cuda_walk,
+    .settle = cuda_settle,
+    .alloc = cuda_alloc,
+    .free = cuda_free,
+    .copy = cuda_copy,
+    .usable = cuda_usable,
+};
