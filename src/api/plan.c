@@ -198,7 +198,7 @@ static ringx_status split_groups(ringx_plan *plan)
     const ringx_schedule *s = &plan->forward.schedule;
     ringx_call call = {.what = "ringx_plan_create: forming groups", .deadline_s = plan->deadline_s};
     for (int i = 0; i < s->n_groups; i++) {
-        RINGX_TRY(plan->comm->ops->split(plan->comm, s->groups[i].colour, &plan->groups[i], &call));
+        RINGX_TRY(plan->data->ops->split(plan->data, s->groups[i].colour, &plan->groups[i], &call));
         plan->n_groups = i + 1;
     }
     return RINGX_OK;
@@ -212,6 +212,31 @@ static ringx_status validate(ringx_plan *plan, const ringx_problem *problem, con
     return ringx__options_check(options, &plan->shape, plan->comm->ranks);
 }
 
+/* The most bytes (padded) and blocks that one transfer of a schedule touches. */
+static void largest_transfer(const ringx_schedule *s, size_t *bytes, size_t *messages)
+{
+    for (size_t i = 0; i < s->n_steps; i++) {
+        const ringx_step *step = &s->steps[i];
+        size_t sum = 0;
+        for (uint32_t j = 0; j < step->operands && ringx__step_transfers(step); j++)
+            sum += ((size_t)s->operands[step->operand + j].bytes + 127) / 128 * 128 + 128;
+        *bytes = sum > *bytes ? sum : *bytes;
+        *messages = step->operands > *messages ? step->operands : *messages;
+    }
+}
+
+/* A device's memory is served directly, or staged through the host. */
+static ringx_status connect_data(ringx_plan *plan)
+{
+    size_t bytes = 0, messages = 0;
+    plan->data = plan->comm;
+    if (plan->device->device == RINGX_CPU || plan->comm->ops->device_memory || plan->comm->ranks == 1)
+        return RINGX_OK;
+    largest_transfer(&plan->forward.schedule, &bytes, &messages);
+    largest_transfer(&plan->backward.schedule, &bytes, &messages);
+    return ringx__comm_staged(plan->comm, plan->device, bytes, messages, &plan->data);
+}
+
 static ringx_status prepare(ringx_plan *plan, const ringx_options *o)
 {
     plan->device = ringx__device(o->device);
@@ -221,6 +246,7 @@ static ringx_status prepare(ringx_plan *plan, const ringx_options *o)
     RINGX_TRY(ringx__program_prepare(&plan->forward, o->timeline));
     if (!plan->forward_only)
         RINGX_TRY(ringx__program_prepare(&plan->backward, o->timeline));
+    RINGX_TRY(connect_data(plan));
     size_t forward = plan->forward.schedule.n_steps, backward = plan->backward.schedule.n_steps;
     return plan->device->lanes_create(&plan->lanes, o->stream, plan->one_lane, forward > backward ? forward : backward,
                                       o->timeline);
@@ -285,7 +311,9 @@ void ringx_plan_destroy(ringx_plan *plan)
     if (plan->device)
         plan->device->lanes_destroy(plan->lanes);
     for (int i = 0; i < plan->n_groups; i++)
-        plan->comm->ops->group_destroy(plan->comm, plan->groups[i]);
+        plan->data->ops->group_destroy(plan->data, plan->groups[i]);
+    if (plan->data && plan->data != plan->comm)
+        plan->data->ops->destroy(plan->data);
     ringx__program_free(&plan->forward);
     ringx__program_free(&plan->backward);
     ringx__shape_destroy(&plan->shape);

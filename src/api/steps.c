@@ -325,7 +325,7 @@ static ringx_dtype wire_type(const ringx_plan *plan, const ringx_operand *o)
 static ringx_status gather(const ringx_execution *e, const ringx_step *step, const ringx_call *call)
 {
     const ringx_operand *own = &e->program->schedule.operands[step->operand], *to = own + 1;
-    ringx_comm *comm = e->plan->comm;
+    ringx_comm *comm = e->plan->data;
     char *base = address(e, to);
     for (uint32_t i = 0; i + 1 < step->operands; i++) {
         e->program->bytes[i] = (size_t)to[i].bytes;
@@ -338,7 +338,7 @@ static ringx_status gather(const ringx_execution *e, const ringx_step *step, con
 static ringx_status reduce_scatter(const ringx_execution *e, const ringx_step *step, const ringx_call *call)
 {
     const ringx_operand *from = &e->program->schedule.operands[step->operand], *to = from + step->operands - 1;
-    ringx_comm *comm = e->plan->comm;
+    ringx_comm *comm = e->plan->data;
     ringx_dtype type = wire_type(e->plan, from);
     size_t element = ringx__dtype_bytes(type);
     for (uint32_t i = 0; i + 1 < step->operands; i++) {
@@ -352,7 +352,7 @@ static ringx_status reduce_scatter(const ringx_execution *e, const ringx_step *s
 static ringx_status exchange(const ringx_execution *e, const ringx_step *step, const ringx_call *call)
 {
     const ringx_operand *o = &e->program->schedule.operands[step->operand];
-    ringx_comm *comm = e->plan->comm;
+    ringx_comm *comm = e->plan->data;
     size_t sends = 0, receives = 0;
     for (int mode = RINGX_IN; mode <= RINGX_OUT_; mode++)
         for (uint32_t i = 0; i < step->operands; i++)
@@ -375,7 +375,7 @@ ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t number, voi
     const ringx_schedule *s = &e->program->schedule;
     const ringx_step *step = &s->steps[number];
     const ringx_operand *a = &s->operands[step->operand];
-    ringx_comm *comm = plan->comm;
+    ringx_comm *comm = plan->data;
     if (step->op == RINGX_PACK)
         return pack(e, step, stream);
     if (step->op == RINGX_UNPACK)

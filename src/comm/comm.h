@@ -30,7 +30,8 @@ typedef struct ringx_message {
 
 typedef struct ringx_comm_ops {
     const char *name, *text;
-    bool overlaps; /* calls may be made from a lane thread of the library */
+    bool device_memory; /* calls take device memory and enqueue on call->stream; else host memory, done on return */
+    bool overlaps;      /* calls may be made from a lane thread of the library */
     /* root's buffer to all members; root is an index in the group.  On the root `to` may equal `from` or be NULL. */
     ringx_status (*broadcast)(ringx_comm *comm, ringx_group *group, const void *from, void *to, size_t bytes, int root,
                               const ringx_call *call);
@@ -68,6 +69,13 @@ struct ringx_comm { /* first member of every transport's own struct */
     const ringx_comm_ops *ops;
     int rank, ranks;
 };
+
+/* A communicator for memory of a device that serves through a host transport: every call copies out, calls inner,
+ * copies in.  bytes, messages: the most that one call sends and receives together, each piece padded to 128.  Does not
+ * own inner; no row of the table. */
+struct ringx_device_ops;
+ringx_status ringx__comm_staged(ringx_comm *inner, const struct ringx_device_ops *device, size_t bytes, size_t messages,
+                                ringx_comm **staged);
 
 /* comms.def; NULL past the end. */
 const ringx_comm_ops *ringx__comm_ops_at(size_t i);

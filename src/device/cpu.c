@@ -205,6 +205,18 @@ static ringx_status cpu_copy(void *to, const void *from, size_t bytes)
     return RINGX_OK;
 }
 
+static ringx_status cpu_copy_on(void *to, const void *from, size_t bytes, void *stream)
+{
+    (void)stream;
+    return cpu_copy(to, from, bytes);
+}
+
+static ringx_status cpu_drain(void *stream)
+{
+    (void)stream;
+    return RINGX_OK;
+}
+
 static ringx_status cpu_usable(const char *name, const void *memory)
 {
     (void)name;
@@ -223,5 +235,9 @@ const ringx_device_ops ringx__device_cpu = {
     .alloc = cpu_alloc,
     .free = cpu_free,
     .copy = cpu_copy,
+    .host_alloc = cpu_alloc,
+    .host_free = cpu_free,
+    .copy_on = cpu_copy_on,
+    .drain = cpu_drain,
     .usable = cpu_usable,
 };

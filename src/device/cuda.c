@@ -224,6 +224,31 @@ static ringx_status cuda_copy(void *to, const void *from, size_t bytes)
     return RINGX_OK;
 }
 
+static ringx_status cuda_host_alloc(size_t bytes, void **memory)
+{
+    *memory = NULL;
+    CUDA_TRY(cudaHostAlloc(memory, bytes ? bytes : 128, cudaHostAllocDefault));
+    return RINGX_OK;
+}
+
+static void cuda_host_free(void *memory)
+{
+    cudaFreeHost(memory);
+}
+
+static ringx_status cuda_copy_on(void *to, const void *from, size_t bytes, void *stream)
+{
+    if (bytes)
+        CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, (cudaStream_t)stream));
+    return RINGX_OK;
+}
+
+static ringx_status cuda_drain(void *stream)
+{
+    CUDA_TRY(cudaStreamSynchronize((cudaStream_t)stream));
+    return RINGX_OK;
+}
+
 static ringx_status cuda_usable(const char *name, const void *memory)
 {
     int device = 0;
@@ -250,5 +275,9 @@ const ringx_device_ops ringx__device_cuda = {
     .alloc = cuda_alloc,
     .free = cuda_free,
     .copy = cuda_copy,
+    .host_alloc = cuda_host_alloc,
+    .host_free = cuda_host_free,
+    .copy_on = cuda_copy_on,
+    .drain = cuda_drain,
     .usable = cuda_usable,
 };

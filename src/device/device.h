@@ -32,7 +32,8 @@ typedef struct ringx_walk {
 
 typedef struct ringx_lanes ringx_lanes;
 
-typedef struct ringx_device_ops {
+typedef struct ringx_device_ops ringx_device_ops;
+struct ringx_device_ops {
     const char *name;
     ringx_device device;
     ringx_status (*available)(void); /* why not, as a message */
@@ -48,9 +49,14 @@ typedef struct ringx_device_ops {
     ringx_status (*alloc)(size_t bytes, void **memory); /* aligned to 128 */
     void (*free)(void *memory);
     ringx_status (*copy)(void *to, const void *from, size_t bytes); /* between any two memories; done on return */
+    /* Host memory that transfers fast; a copy enqueued on a lane's stream (NULL: the default one); waiting for them. */
+    ringx_status (*host_alloc)(size_t bytes, void **memory);
+    void (*host_free)(void *memory);
+    ringx_status (*copy_on)(void *to, const void *from, size_t bytes, void *stream);
+    ringx_status (*drain)(void *stream);
     /* Can the device's kernels use it?  Else why not, naming it as `name`. */
     ringx_status (*usable)(const char *name, const void *memory);
-} ringx_device_ops;
+};
 
 const ringx_device_ops *ringx__device(ringx_device device); /* NULL where this build has none */
 double ringx__now(void);                                    /* monotonic seconds */
