@@ -7,6 +7,10 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#ifdef RINGX_EMULATE
+#include "kernel/cuda_emulate.h" /* tests: the same kernels on a CPU */
+#endif
+
 extern "C" {
 #include "core/status.h"
 #include "kernel/kernel.h"
@@ -18,6 +22,20 @@ extern "C" {
         if (ringx__cuda_error != cudaSuccess)                                                                          \
             RINGX_FAIL(RINGX_DEVICE, "%s: %s", #call, cudaGetErrorString(ringx__cuda_error));                          \
     } while (0)
+
+template <typename T> struct ringx_same {
+    using type = T;
+};
+
+#ifndef RINGX_EMULATE
+template <typename... A>
+static inline cudaError_t ringx__cuda_launch(void (*kernel)(A...), dim3 grid, unsigned threads, size_t smem,
+                                             void *stream, typename ringx_same<A>::type... arguments)
+{
+    void *pointers[] = {&arguments...};
+    return cudaLaunchKernel((const void *)kernel, grid, dim3(threads), pointers, smem, (cudaStream_t)stream);
+}
+#endif
 
 #define RINGX_LOG2E 1.4426950408889634f
 #define RINGX_LN2   0.6931471805599453f

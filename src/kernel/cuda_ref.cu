@@ -218,12 +218,11 @@ template <typename T> ringx_status launch(const job_params &p, bool backward, cu
     dim3 q_grid(blocks(q_rows), (unsigned)p.q_heads, (unsigned)p.batch);
     dim3 k_grid(blocks(k_rows), (unsigned)p.kv_heads, (unsigned)p.batch);
     if (q_rows && !backward)
-        forward_rows<T><<<q_grid, THREADS, 0, stream>>>(p);
+        RINGX_CUDA_TRY(ringx__cuda_launch(forward_rows<T>, q_grid, THREADS, 0, stream, p));
     if (q_rows && k_rows && backward) {
-        backward_queries<T><<<q_grid, THREADS, 0, stream>>>(p);
-        backward_keys<T><<<k_grid, THREADS, 0, stream>>>(p);
+        RINGX_CUDA_TRY(ringx__cuda_launch(backward_queries<T>, q_grid, THREADS, 0, stream, p));
+        RINGX_CUDA_TRY(ringx__cuda_launch(backward_keys<T>, k_grid, THREADS, 0, stream, p));
     }
-    RINGX_CUDA_TRY(cudaGetLastError());
     return RINGX_OK;
 }
 

@@ -153,12 +153,6 @@ unsigned grid_of(int64_t work, int64_t each)
     return (unsigned)(blocks < most ? blocks : most);
 }
 
-ringx_status launched()
-{
-    RINGX_CUDA_TRY(cudaGetLastError());
-    return RINGX_OK;
-}
-
 ringx_status finish(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view acc, ringx_rows m, ringx_rows l,
                     ringx_view out, ringx_rows lse, int, void *stream)
 {
@@ -168,12 +162,12 @@ ringx_status finish(const ringx_shape *shape, int64_t tokens, int64_t heads, rin
     unsigned grid = grid_of(g.rows, WARPS);
     cudaStream_t s = (cudaStream_t)stream;
     if (shape->dtype == RINGX_F32)
-        finish_rows<float><<<grid, WARPS * 32, 0, s>>>(g, acc, m, l, out, lse);
+        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<float>, grid, WARPS * 32, 0, s, g, acc, m, l, out, lse));
     else if (shape->dtype == RINGX_BF16)
-        finish_rows<__nv_bfloat16><<<grid, WARPS * 32, 0, s>>>(g, acc, m, l, out, lse);
+        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<__nv_bfloat16>, grid, WARPS * 32, 0, s, g, acc, m, l, out, lse));
     else
-        finish_rows<__half><<<grid, WARPS * 32, 0, s>>>(g, acc, m, l, out, lse);
-    return launched();
+        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<__half>, grid, WARPS * 32, 0, s, g, acc, m, l, out, lse));
+    return RINGX_OK;
 }
 
 ringx_status rescale(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view acc, ringx_rows m,
@@ -182,8 +176,8 @@ ringx_status rescale(const ringx_shape *shape, int64_t tokens, int64_t heads, ri
     geometry g = geometry_of(shape, tokens, heads, shape->value_dim);
     if (g.rows == 0)
         return RINGX_OK;
-    rescale_rows<<<grid_of(g.rows, WARPS), WARPS * 32, 0, (cudaStream_t)stream>>>(g, acc, m, l, agreed);
-    return launched();
+    RINGX_CUDA_TRY(ringx__cuda_launch(rescale_rows, grid_of(g.rows, WARPS), WARPS * 32, 0, (cudaStream_t)stream, g, acc, m, l, agreed));
+    return RINGX_OK;
 }
 
 ringx_status delta_of(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view out, ringx_view dout,
@@ -195,12 +189,12 @@ ringx_status delta_of(const ringx_shape *shape, int64_t tokens, int64_t heads, r
     unsigned grid = grid_of(g.rows, WARPS);
     cudaStream_t s = (cudaStream_t)stream;
     if (shape->dtype == RINGX_F32)
-        delta_rows<float><<<grid, WARPS * 32, 0, s>>>(g, out, dout, delta);
+        RINGX_CUDA_TRY(ringx__cuda_launch(delta_rows<float>, grid, WARPS * 32, 0, s, g, out, dout, delta));
     else if (shape->dtype == RINGX_BF16)
-        delta_rows<__nv_bfloat16><<<grid, WARPS * 32, 0, s>>>(g, out, dout, delta);
+        RINGX_CUDA_TRY(ringx__cuda_launch(delta_rows<__nv_bfloat16>, grid, WARPS * 32, 0, s, g, out, dout, delta));
     else
-        delta_rows<__half><<<grid, WARPS * 32, 0, s>>>(g, out, dout, delta);
-    return launched();
+        RINGX_CUDA_TRY(ringx__cuda_launch(delta_rows<__half>, grid, WARPS * 32, 0, s, g, out, dout, delta));
+    return RINGX_OK;
 }
 
 bool fours(const ringx_view &v, int64_t bytes)
@@ -209,23 +203,24 @@ bool fours(const ringx_view &v, int64_t bytes)
            v.head_stride % 4 == 0;
 }
 
-template <typename From, typename To> void copy_as(const geometry &g, ringx_view from, ringx_view to, cudaStream_t s)
+template <typename From, typename To>
+ringx_status copy_as(const geometry &g, ringx_view from, ringx_view to, cudaStream_t s)
 {
     if (g.dim % 4 == 0 && fours(from, sizeof(From)) && fours(to, sizeof(To)))
-        copy_rows4<From, To><<<grid_of(g.rows * (g.dim / 4), 256), 256, 0, s>>>(g, from, to);
+        RINGX_CUDA_TRY(ringx__cuda_launch(copy_rows4<From, To>, grid_of(g.rows * (g.dim / 4), 256), 256, 0, s, g, from, to));
     else
-        copy_elements<From, To><<<grid_of(g.rows, WARPS), WARPS * 32, 0, s>>>(g, from, to);
+        RINGX_CUDA_TRY(ringx__cuda_launch(copy_elements<From, To>, grid_of(g.rows, WARPS), WARPS * 32, 0, s, g, from, to));
+    return RINGX_OK;
 }
 
 template <typename From>
-void copy_from(const geometry &g, ringx_view from, ringx_view to, ringx_dtype to_type, cudaStream_t s)
+ringx_status copy_from(const geometry &g, ringx_view from, ringx_view to, ringx_dtype to_type, cudaStream_t s)
 {
     if (to_type == RINGX_F32)
-        copy_as<From, float>(g, from, to, s);
-    else if (to_type == RINGX_BF16)
-        copy_as<From, __nv_bfloat16>(g, from, to, s);
-    else
-        copy_as<From, __half>(g, from, to, s);
+        return copy_as<From, float>(g, from, to, s);
+    if (to_type == RINGX_BF16)
+        return copy_as<From, __nv_bfloat16>(g, from, to, s);
+    return copy_as<From, __half>(g, from, to, s);
 }
 
 ringx_status copy(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view from,
@@ -236,12 +231,10 @@ ringx_status copy(const ringx_shape *shape, int64_t tokens, int64_t heads, int64
         return RINGX_OK;
     cudaStream_t s = (cudaStream_t)stream;
     if (from_type == RINGX_F32)
-        copy_from<float>(g, from, to, to_type, s);
-    else if (from_type == RINGX_BF16)
-        copy_from<__nv_bfloat16>(g, from, to, to_type, s);
-    else
-        copy_from<__half>(g, from, to, to_type, s);
-    return launched();
+        return copy_from<float>(g, from, to, to_type, s);
+    if (from_type == RINGX_BF16)
+        return copy_from<__nv_bfloat16>(g, from, to, to_type, s);
+    return copy_from<__half>(g, from, to, to_type, s);
 }
 
 ringx_status copy_rows(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_rows from, ringx_rows to, int,
@@ -250,24 +243,24 @@ ringx_status copy_rows(const ringx_shape *shape, int64_t tokens, int64_t heads, 
     int64_t all = shape->batch * tokens * heads;
     if (all == 0)
         return RINGX_OK;
-    copy_row_values<<<grid_of(all, 256), 256, 0, (cudaStream_t)stream>>>(tokens, heads, all, from, to);
-    return launched();
+    RINGX_CUDA_TRY(ringx__cuda_launch(copy_row_values, grid_of(all, 256), 256, 0, (cudaStream_t)stream, tokens, heads, all, from, to));
+    return RINGX_OK;
 }
 
 ringx_status add(size_t count, const float *from, float *to, int, void *stream)
 {
     if (count == 0)
         return RINGX_OK;
-    add_values<<<grid_of((int64_t)count, 1024), 256, 0, (cudaStream_t)stream>>>(count, from, to);
-    return launched();
+    RINGX_CUDA_TRY(ringx__cuda_launch(add_values, grid_of((int64_t)count, 1024), 256, 0, (cudaStream_t)stream, count, from, to));
+    return RINGX_OK;
 }
 
 ringx_status fill(size_t count, float value, float *to, int, void *stream)
 {
     if (count == 0)
         return RINGX_OK;
-    fill_values<<<grid_of((int64_t)count, 1024), 256, 0, (cudaStream_t)stream>>>(count, value, to);
-    return launched();
+    RINGX_CUDA_TRY(ringx__cuda_launch(fill_values, grid_of((int64_t)count, 1024), 256, 0, (cudaStream_t)stream, count, value, to));
+    return RINGX_OK;
 }
 
 } // namespace

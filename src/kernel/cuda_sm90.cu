@@ -106,12 +106,12 @@ ringx_status multiprocessors(int *count)
     return RINGX_OK;
 }
 
-ringx_status launch(const ringx_sm90_variant *v, int64_t grid, void *params, cudaStream_t stream)
+template <typename P>
+ringx_status launch(const ringx_sm90_variant *v, int64_t grid, const P &params, void *stream)
 {
     RINGX_CUDA_TRY(cudaFuncSetAttribute(v->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v->smem_bytes));
-    void *arguments[] = {params};
-    RINGX_CUDA_TRY(cudaLaunchKernel(v->kernel, dim3((unsigned)grid), dim3((unsigned)v->threads), arguments,
-                                    (size_t)v->smem_bytes, stream));
+    RINGX_CUDA_TRY(ringx__cuda_launch((void (*)(P))v->kernel, dim3((unsigned)grid), (unsigned)v->threads,
+                                      (size_t)v->smem_bytes, stream, params));
     return RINGX_OK;
 }
 
@@ -219,7 +219,7 @@ ringx_status forward_piece(const ringx_job *job, const ringx_sm90_variant *v, co
     int most;
     RINGX_TRY(multiprocessors(&most));
     RINGX_CUDA_TRY(cudaMemsetAsync(counter, 0, sizeof *counter, (cudaStream_t)job->stream));
-    return launch(v, tiles * columns < most ? tiles * columns : most, &p, (cudaStream_t)job->stream);
+    return launch(v, tiles * columns < most ? tiles * columns : most, p, job->stream);
 }
 
 ringx_status forward(const ringx_job *job)
@@ -228,7 +228,7 @@ ringx_status forward(const ringx_job *job)
     if (shape->batch <= 0 || job->q_heads <= 0 || job->queries == 0)
         return RINGX_OK;
     if (!job_maps(job, false))
-        return ringx__kernel_cuda_ref.forward(job);
+        return ringx__kernel_cuda_mma.forward(job);
     if (job->fresh && job->final && job->keys > RINGX_SM90_KEYS)
         RINGX_FAIL(RINGX_UNSUPPORTED, "%zu key slices in one fresh and final job; at most %d, or give it a state",
                    job->keys, RINGX_SM90_KEYS);
@@ -247,9 +247,127 @@ ringx_status forward(const ringx_job *job)
     return RINGX_OK;
 }
 
+/* dQ goes out by bulk reductions of 32 floats a row. */
+map_shape gradient_map(const ringx_shape *shape, int64_t count, int64_t heads, int rows)
+{
+    return {shape->head_dim, count, heads, shape->batch, 32, rows, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4,
+            CU_TENSOR_MAP_SWIZZLE_128B};
+}
+
+ringx_status backward_queries(const ringx_job *job, const ringx_sm90_variant *v, size_t q0,
+                              ringx_sm90_backward_params *p, size_t kept[RINGX_SM90_QUERIES])
+{
+    const ringx_shape *shape = job->shape;
+    int64_t tiles = 0;
+    p->queries = 0;
+    for (size_t i = q0; i < job->queries && i < q0 + RINGX_SM90_QUERIES; i++) {
+        const ringx_query_slice &s = job->query[i];
+        ringx_run run = s.run;
+        int64_t skipped = ringx__cuda_clip(&shape->mask, &run);
+        if (run.count <= 0)
+            continue;
+        int n = p->queries++;
+        RINGX_TRY(make_map(&p->q[n], skip(s.q, skipped, 2),
+                           input_map(shape, shape->head_dim, run.count, job->q_heads, v->columns)));
+        RINGX_TRY(make_map(&p->dout[n], skip(s.dout, skipped, 2),
+                           input_map(shape, shape->value_dim, run.count, job->q_heads, v->columns)));
+        RINGX_TRY(make_map(&p->dq[n], skip(s.dq, skipped, 4),
+                           gradient_map(shape, run.count, job->q_heads, v->columns)));
+        tiles += (run.count + v->columns - 1) / v->columns;
+        p->query[n] = run_of(run, (int)tiles);
+        p->lse[n] = s.lse;
+        p->delta[n] = s.delta;
+        p->lse[n].data += skipped;
+        p->delta[n].data += skipped;
+        p->live[n] = 0;
+        kept[n] = i;
+    }
+    p->q_tiles = (int)tiles;
+    return RINGX_OK;
+}
+
+ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, const ringx_cuda_mask &mask, int *turns,
+                            size_t q0, size_t k0)
+{
+    const ringx_shape *shape = job->shape;
+    ringx_sm90_backward_params p;
+    size_t kept[RINGX_SM90_QUERIES];
+    RINGX_TRY(backward_queries(job, v, q0, &p, kept));
+    int64_t tiles = 0, queries = 0;
+    p.keys = 0;
+    for (size_t i = k0; i < job->keys && i < k0 + RINGX_SM90_KEYS; i++) {
+        const ringx_key_slice &s = job->key[i];
+        ringx_run run = s.run;
+        int64_t skipped = ringx__cuda_clip(&shape->mask, &run);
+        uint64_t seen = 0;
+        for (int j = 0; j < p.queries; j++)
+            seen |= (uint64_t)(job->live[kept[j] * job->keys + i] != 0) << j;
+        if (run.count <= 0 || !seen)
+            continue;
+        int n = p.keys++;
+        RINGX_TRY(make_map(&p.k[n], skip(s.k, skipped, 2),
+                           input_map(shape, shape->head_dim, run.count, job->kv_heads, v->rows)));
+        RINGX_TRY(make_map(&p.v[n], skip(s.v, skipped, 2),
+                           input_map(shape, shape->value_dim, run.count, job->kv_heads, v->rows)));
+        tiles += (run.count + v->rows - 1) / v->rows;
+        p.key[n] = run_of(run, (int)tiles);
+        p.dk[n] = skip(s.dk, skipped, 4);
+        p.dv[n] = skip(s.dv, skipped, 4);
+        for (int j = 0; j < p.queries; j++)
+            p.live[j] |= (seen >> j & 1) << n;
+    }
+    if (p.keys == 0 || p.queries == 0)
+        return RINGX_OK;
+    for (int j = 0; j < p.queries; j++)
+        queries += p.query[j].count;
+    p.mask = mask;
+    p.drop = ringx__cuda_dropout_of(shape);
+    p.q_heads = (int)job->q_heads;
+    p.kv_heads = (int)job->kv_heads;
+    p.batch = (int)shape->batch;
+    p.q_head = (int)job->q_head;
+    p.kv_head = (int)job->kv_head;
+    p.group = (int)shape->group;
+    p.head_dim = (int)shape->head_dim;
+    p.value_dim = (int)shape->value_dim;
+    p.scale = (float)shape->scale;
+    p.softcap = (float)shape->softcap;
+    /* Q and dO by 2 bytes, dQ by 4 */
+    int64_t column_bytes = queries * shape->group * (4 * v->dk + 2 * v->dk + 2 * v->dv);
+    int64_t together = L2_BYTES / column_bytes, columns = job->kv_heads * shape->batch;
+    p.head_group = (int)(together < 1 ? 1 : together < columns ? together : columns);
+    if (tiles * columns > INT32_MAX / 2)
+        RINGX_FAIL(RINGX_UNSUPPORTED, "%lld key tiles in one job; at most %d", (long long)(tiles * columns),
+                   INT32_MAX / 2);
+    p.turn = nullptr;
+    if (job->ordered) {
+        p.turn = turns;
+        size_t bytes = (size_t)p.q_tiles * (size_t)p.q_heads * (size_t)p.batch * sizeof *turns;
+        RINGX_CUDA_TRY(cudaMemsetAsync(turns, 0, bytes, (cudaStream_t)job->stream));
+    }
+    return launch(v, tiles * columns, p, job->stream);
+}
+
+const ringx_sm90_variant *backward_variant(const ringx_shape *shape)
+{
+    return choose(shape->dtype == RINGX_BF16 ? ringx__sm90_backward_bf16 : ringx__sm90_backward_f16, shape);
+}
+
 ringx_status backward(const ringx_job *job)
 {
-    return ringx__kernel_cuda_ref.backward(job);
+    const ringx_shape *shape = job->shape;
+    if (shape->batch <= 0 || job->q_heads <= 0 || job->queries == 0)
+        return RINGX_OK;
+    const ringx_sm90_variant *v = backward_variant(shape);
+    if (!v || !job_maps(job, true))
+        return ringx__kernel_cuda_mma.backward(job);
+    ringx_cuda_mask mask;
+    RINGX_TRY(ringx__cuda_mask_of(job, &mask));
+    int *turns = (int *)((char *)job->scratch + mask_bytes(shape));
+    for (size_t q0 = 0; q0 < job->queries; q0 += RINGX_SM90_QUERIES)
+        for (size_t k0 = 0; k0 < job->keys; k0 += RINGX_SM90_KEYS)
+            RINGX_TRY(backward_piece(job, v, mask, turns, q0, k0));
+    return RINGX_OK;
 }
 
 bool available()
@@ -262,9 +380,18 @@ bool supports(const ringx_shape *shape)
     return shape->dtype != RINGX_F32 && shape->head_dim <= 256 && shape->value_dim <= 256;
 }
 
-size_t scratch_bytes(const ringx_shape *shape, int64_t, int64_t, int64_t, int, bool)
+/* Document bounds, then the forward's tile counter or the backward's turns: one a block of queries, head and batch. */
+size_t scratch_bytes(const ringx_shape *shape, int64_t q_heads, int64_t kv_heads, int64_t tokens, int threads,
+                     bool backward)
 {
-    return mask_bytes(shape) + 128;
+    size_t portable = ringx__kernel_cuda_mma.scratch_bytes(shape, q_heads, kv_heads, tokens, threads, backward);
+    size_t own = mask_bytes(shape) + 128;
+    const ringx_sm90_variant *v = backward_variant(shape);
+    if (backward && v) {
+        size_t blocks = (size_t)(tokens / v->columns) + RINGX_SM90_QUERIES;
+        own = mask_bytes(shape) + (blocks * (size_t)(q_heads * shape->batch) * sizeof(int) + 127) / 128 * 128;
+    }
+    return own > portable ? own : portable;
 }
 
 } // namespace

@@ -7,9 +7,13 @@
 #include <cuda.h>
 
 #include "kernel/cuda_common.cuh"
+#ifdef RINGX_EMULATE
+#include "kernel/cuda_emulate_sm90.h"
+#else
 #include "kernel/cuda_wgmma.cuh"
+#endif
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(RINGX_EMULATE)
 #define RINGX_SM90 1
 #else
 #define RINGX_SM90 0
@@ -56,7 +60,7 @@ struct ringx_sm90_backward_params {
 
 /* ---- instructions ------------------------------------------------------------------------------------------------ */
 
-#if RINGX_SM90
+#if RINGX_SM90 && !defined(RINGX_EMULATE)
 
 __device__ __forceinline__ uint32_t smem_address(const void *p)
 {
@@ -176,6 +180,36 @@ template <int N> __device__ __forceinline__ void wgmma_wait()
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
 
+__device__ __forceinline__ void fence_mbar_init()
+{
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+/* Four 8×8 matrices of 16-bit elements in wgmma's layout to four times eight rows of 16 bytes; each lane has a row. */
+__device__ __forceinline__ void store_matrices(uint32_t row, const uint32_t *x)
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row), "r"(x[0]), "r"(x[1]),
+                 "r"(x[2]), "r"(x[3])
+                 : "memory");
+}
+
+/* Ordered sums: the counter of a block of dQ says how many key tiles have added to it. */
+__device__ __forceinline__ void wait_for_turn(const int *turn, int mine)
+{
+    int now;
+    do {
+        asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(turn) : "memory");
+    } while (now != mine);
+    asm volatile("fence.proxy.async.global;" ::: "memory");
+}
+
+__device__ __forceinline__ void pass_turn(int *turn)
+{
+    asm volatile("fence.proxy.async.global;" ::: "memory");
+    __threadfence();
+    asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");
+}
+
 /* Keeps the compiler from moving uses of the sums across a wait. */
 template <int R> __device__ __forceinline__ void hold(float (&d)[R])
 {
@@ -189,13 +223,6 @@ template <int R> __device__ __forceinline__ void hold(uint32_t (&d)[R])
 #pragma unroll
     for (int i = 0; i < R; i++)
         asm volatile("" : "+r"(d[i])::"memory");
-}
-
-/* Descriptor of an operand in 128-byte-swizzled rows of 64 elements, 8 rows to 1024 bytes.  group: bytes between
- * groups of 64 elements where the contiguous dimension is M or N; ignored where it is K. */
-__device__ __forceinline__ uint64_t descriptor(uint32_t address, uint32_t group)
-{
-    return (uint64_t)(address >> 4) | (uint64_t)(group >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
 }
 
 __device__ __forceinline__ float exp2_fast(float x)
@@ -220,6 +247,13 @@ template <> __device__ __forceinline__ uint32_t pack<__half>(float lo, float hi)
 }
 
 #endif
+
+/* Descriptor of an operand in 128-byte-swizzled rows of 64 elements, 8 rows to 1024 bytes.  group: bytes between
+ * groups of 64 elements where the contiguous dimension is M or N; ignored where it is K. */
+__device__ __forceinline__ uint64_t descriptor(uint32_t address, uint32_t group)
+{
+    return (uint64_t)(address >> 4) | (uint64_t)(group >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
 
 /* Blocks of one run that a tile of the other side sees: lo0 … hi0 is the interval of the tile's first row, lo1 … hi1 of
  * its last; both bounds are non-decreasing.  [begin, end) are the live blocks of `block` tokens, of which those in

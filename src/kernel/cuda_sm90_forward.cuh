@@ -517,7 +517,7 @@ __global__ void __launch_bounds__(C::THREADS, 1) ringx_sm90_forward(const __grid
             mbar_init(bar + 16 + 8 * (2 * C::STAGES + i), 1);
             mbar_init(bar + 16 + 8 * (3 * C::STAGES + i), 4 * C::CONSUMERS);
         }
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        fence_mbar_init();
     }
     __syncthreads();
     if (threadIdx.x < 128) {

@@ -28,6 +28,14 @@ extern "C" {
         }                                                                                                              \
     } while (0)
 
+#ifdef RINGX_EMULATE
+enum { CHECK_BLOCKS = 1, CHECK_THREADS = 1 };
+#else
+enum { CHECK_BLOCKS = 1024, CHECK_THREADS = 256 };
+#endif
+#define CHECK_LAUNCH(kernel, ...)                                                                                      \
+    CUDA_OK(ringx__cuda_launch(kernel, dim3(CHECK_BLOCKS), CHECK_THREADS, 0, nullptr, __VA_ARGS__))
+
 static void must(ringx_status status, const char *what)
 {
     if (status != RINGX_OK) {
@@ -107,11 +115,11 @@ struct buffer {
 static void fill(ringx_dtype dtype, void *to, size_t count, uint64_t seed, float size)
 {
     if (dtype == RINGX_F32)
-        random_fill<<<1024, 256>>>((float *)to, count, seed, size);
+        CHECK_LAUNCH(random_fill<float>, (float *)to, count, seed, size);
     else if (dtype == RINGX_BF16)
-        random_fill<<<1024, 256>>>((__nv_bfloat16 *)to, count, seed, size);
+        CHECK_LAUNCH(random_fill<__nv_bfloat16>, (__nv_bfloat16 *)to, count, seed, size);
     else
-        random_fill<<<1024, 256>>>((__half *)to, count, seed, size);
+        CHECK_LAUNCH(random_fill<__half>, (__half *)to, count, seed, size);
 }
 
 static double *difference_sums()
@@ -131,11 +139,11 @@ static error compare(ringx_dtype dtype, const void *a, const void *b, size_t cou
     double *sums = difference_sums(), got[4];
     CUDA_OK(cudaMemset(sums, 0, 32));
     if (dtype == RINGX_F32)
-        differ<<<256, 256>>>((const float *)a, (const float *)b, count, sums);
+        CHECK_LAUNCH(differ<float>, (const float *)a, (const float *)b, count, sums);
     else if (dtype == RINGX_BF16)
-        differ<<<256, 256>>>((const __nv_bfloat16 *)a, (const __nv_bfloat16 *)b, count, sums);
+        CHECK_LAUNCH(differ<__nv_bfloat16>, (const __nv_bfloat16 *)a, (const __nv_bfloat16 *)b, count, sums);
     else
-        differ<<<256, 256>>>((const __half *)a, (const __half *)b, count, sums);
+        CHECK_LAUNCH(differ<__half>, (const __half *)a, (const __half *)b, count, sums);
     CUDA_OK(cudaGetLastError());
     CUDA_OK(cudaMemcpy(got, sums, 32, cudaMemcpyDeviceToHost));
     return {std::sqrt(got[0]) / (got[1] > 0 ? std::sqrt(got[1]) : 1), got[2], got[3]};
@@ -232,11 +240,11 @@ struct state {
         int64_t lo = p.starts.front(), hi = p.starts.back();
         auto pad = [&](buffer &b, size_t count, int64_t row) {
             if (p.dtype == RINGX_F32)
-                poison_padding<<<256, 256>>>((float *)b.data, count, row, p.tokens, lo, hi);
+                CHECK_LAUNCH(poison_padding<float>, (float *)b.data, count, row, p.tokens, lo, hi);
             else if (p.dtype == RINGX_BF16)
-                poison_padding<<<256, 256>>>((__nv_bfloat16 *)b.data, count, row, p.tokens, lo, hi);
+                CHECK_LAUNCH(poison_padding<__nv_bfloat16>, (__nv_bfloat16 *)b.data, count, row, p.tokens, lo, hi);
             else
-                poison_padding<<<256, 256>>>((__half *)b.data, count, row, p.tokens, lo, hi);
+                CHECK_LAUNCH(poison_padding<__half>, (__half *)b.data, count, row, p.tokens, lo, hi);
         };
         pad(q, q_count, p.q_heads * p.dim);
         pad(k, k_count, p.kv_heads * p.dim);
