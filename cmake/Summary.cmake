@@ -3,6 +3,8 @@ message(STATUS "ringx ${PROJECT_VERSION} (${CMAKE_BUILD_TYPE}, ${CMAKE_C_COMPILE
 foreach(feature MPI CUDA NCCL)
   if(RINGX_HAVE_${feature})
     message(STATUS "  ${feature}: yes")
+  elseif(feature STREQUAL CUDA AND RINGX_CUDA AND CMAKE_CUDA_COMPILER)
+    message(STATUS "  CUDA: kernels are compiled, but there is no device layer (its table rows are left out)")
   else()
     message(STATUS "  ${feature}: no (its table rows are left out)")
   endif()
