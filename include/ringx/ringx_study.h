@@ -86,6 +86,9 @@ RINGX_API ringx_status ringx_plan_draw(ringx_plan *plan, const char *path);
 /* ---- calibration ----------------------------------------------------------------------------------------------------
  */
 
+/* Measured f32 flop/s of multiply-adds in registers, on that many OpenMP threads, by the best instruction set. */
+RINGX_API double ringx_fma_peak(int threads);
+
 typedef enum ringx_comm_op {
     RINGX_OP_BROADCAST,
     RINGX_OP_EXCHANGE, /* with both neighbours of a ring */
