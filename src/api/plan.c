@@ -209,7 +209,12 @@ static ringx_status split_groups(ringx_plan *plan)
 static ringx_status validate(ringx_plan *plan, const ringx_problem *problem, const ringx_options *options)
 {
     RINGX_TRY(ringx__shape_create(&plan->shape, problem));
-    return ringx__options_check(options, &plan->shape, plan->comm->ranks);
+    RINGX_TRY(ringx__options_check(options, &plan->shape, plan->comm->ranks));
+    if (plan->comm->ops->device_memory && options->device == RINGX_CPU)
+        RINGX_FAIL(RINGX_INVALID,
+                   "the %s communicator moves device memory; options.device is RINGX_CPU: use RINGX_CUDA",
+                   plan->comm->ops->name);
+    return RINGX_OK;
 }
 
 /* The most bytes (padded) and blocks that one transfer of a schedule touches. */

@@ -52,6 +52,7 @@ static ringx_status receive_all(ringx_plan *plan, int64_t outer, size_t width, c
         plan->comm->ops->abort(plan->comm, plan->comm->rank, RINGX_NO_MEMORY, "no memory to join shards");
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory for a shard of %zu bytes", most);
     }
+    ringx_comm *host = ringx__comm_host(plan->comm);
     ringx_status status = RINGX_OK;
     for (int r = 0; r < layout->ranks && status == RINGX_OK; r++) {
         size_t bytes = (size_t)outer * (size_t)ringx__layout_count(layout, r) * width;
@@ -59,7 +60,7 @@ static ringx_status receive_all(ringx_plan *plan, int64_t outer, size_t width, c
         if (r == plan->comm->rank && bytes)
             memcpy(buffer, local, bytes);
         else if (bytes)
-            status = plan->comm->ops->exchange(plan->comm, NULL, 0, &message, 1, call);
+            status = host->ops->exchange(host, NULL, 0, &message, 1, call);
         if (status == RINGX_OK)
             copy_shard(layout, r, outer, width, global, buffer, false);
     }
@@ -76,5 +77,5 @@ ringx_status ringx_unshard(ringx_plan *plan, int64_t outer, size_t width, const 
         return receive_all(plan, outer, width, local, global, &call);
     ringx_message message = {
         .peer = root, .data = (void *)(uintptr_t)local, .bytes = (size_t)outer * (size_t)plan->local_tokens * width};
-    return message.bytes ? plan->comm->ops->exchange(plan->comm, &message, 1, NULL, 0, &call) : RINGX_OK;
+    return message.bytes ? host->ops->exchange(host, &message, 1, NULL, 0, &call) : RINGX_OK;
 }

@@ -32,6 +32,7 @@ static ringx_status own_boxes(const ringx_plan *plan, ringx_box **boxes, count *
 static ringx_status collect(ringx_plan *plan, const count *all, const ringx_box *own, ringx_box *boxes,
                             const ringx_call *call)
 {
+    ringx_comm *host = ringx__comm_host(plan->comm);
     uint64_t forwards = 0, at[2] = {0, 0};
     for (int r = 0; r < plan->comm->ranks; r++)
         forwards += all[r].forward;
@@ -43,7 +44,7 @@ static ringx_status collect(ringx_plan *plan, const count *all, const ringx_box 
             if (r == 0)
                 memcpy(m.data, own + (d ? n[0] : 0), m.bytes);
             else if (m.bytes)
-                RINGX_TRY(plan->comm->ops->exchange(plan->comm, NULL, 0, &m, 1, call));
+                RINGX_TRY(host->ops->exchange(host, NULL, 0, &m, 1, call));
             at[d] += n[d];
         }
     }
@@ -78,11 +79,12 @@ static ringx_status draw_all(ringx_plan *plan, const count *all, const ringx_box
 
 static ringx_status send_own(ringx_plan *plan, const count *n, ringx_box *own, const ringx_call *call)
 {
+    ringx_comm *host = ringx__comm_host(plan->comm);
     const uint64_t part[2] = {n->forward, n->backward};
     for (int d = 0; d < 2; d++) {
         ringx_message m = {.peer = 0, .data = own + (d ? part[0] : 0), .bytes = (size_t)part[d] * sizeof *own};
         if (m.bytes)
-            RINGX_TRY(plan->comm->ops->exchange(plan->comm, &m, 1, NULL, 0, call));
+            RINGX_TRY(host->ops->exchange(host, &m, 1, NULL, 0, call));
     }
     return RINGX_OK;
 }

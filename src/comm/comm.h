@@ -62,6 +62,8 @@ typedef struct ringx_comm_ops {
     /* RINGX_OK, or the failure (its message in this thread's last error) that every later call would return.  Never
      * blocks. */
     ringx_status (*poll)(ringx_comm *comm);
+    /* The communicator of the same ranks for host memory, where calls take device memory; NULL: this one. */
+    ringx_comm *(*host)(ringx_comm *comm);
     void (*destroy)(ringx_comm *comm);
 } ringx_comm_ops;
 
@@ -69,6 +71,11 @@ struct ringx_comm { /* first member of every transport's own struct */
     const ringx_comm_ops *ops;
     int rank, ranks;
 };
+
+static inline ringx_comm *ringx__comm_host(ringx_comm *comm)
+{
+    return comm->ops->host ? comm->ops->host(comm) : comm;
+}
 
 /* A communicator for memory of a device that serves through a host transport: every call copies out, calls inner,
  * copies in.  bytes, messages: the most that one call sends and receives together, each piece padded to 128.  Does not
