@@ -191,6 +191,12 @@ static ringx_span carve_narrow(ringx_schedule *s, ringx_region *region, const ri
     return span;
 }
 
+/* Later shifts overtake the next stages' earlier ones in their lane, so each shift has its own slot. */
+static ringx_region wire_slot(ringx_schedule *s, int shift)
+{
+    return ringx__slot(s, shift > 0 ? "late wire" : "wire", 0, 1);
+}
+
 /* m of a state is no part of what travels, so a state that comes back is updated, not replaced. */
 static void convert(ringx_schedule *s, ringx_span from, ringx_span to, int shift)
 {
@@ -203,7 +209,7 @@ void ringx__reduce(ringx_schedule *s, ringx_span block, int root, int shift)
 {
     ringx_span wire = block;
     if (narrows(s, &block)) {
-        ringx_region region = ringx__slot(s, "wire", 0, 1);
+        ringx_region region = wire_slot(s, shift);
         wire = carve_narrow(s, &region, &block);
         convert(s, block, wire, shift);
     }
@@ -224,7 +230,7 @@ void ringx__reduce_scatter(ringx_schedule *s, int group, const ringx_span *block
     if (!wire)
         return;
     if (narrow)
-        region = ringx__slot(s, "wire", 0, 1);
+        region = wire_slot(s, 0);
     for (int i = 0; i < count; i++) {
         wire[i] = narrow ? carve_narrow(s, &region, &blocks[i]) : blocks[i];
         if (narrow)
@@ -283,7 +289,7 @@ void ringx__exchange_end(ringx_schedule *s)
         if (!narrows(s, &p->span))
             continue;
         if (region.buffer < 0)
-            region = ringx__slot(s, "wire", 0, 1);
+            region = wire_slot(s, s->pending_shift);
         p->wire = carve_narrow(s, &region, &p->span);
         if (p->mode == RINGX_IN)
             convert(s, p->span, p->wire, s->pending_shift);

@@ -20,7 +20,7 @@ typedef struct ringx_cell { /* workspace between two neighbouring boundaries: wh
     int32_t owner, head, heads;
     uint32_t agreed; /* STATE: the maximum round it was last in, unless changed since; TOP: its round */
     uint32_t scaled; /* STATE: the round whose maximum it is scaled to */
-    uint8_t kind;
+    uint8_t kind, narrow;
 } ringx_cell;
 
 typedef struct ringx_paper { /* a rank's workspace, cut at every boundary of every operand */
@@ -62,7 +62,7 @@ ringx_status ringx__paper_read(ringx_prover *prover, int rank, uint32_t step, co
 /* Records that a step writes a block: a copy of from's fingerprint and rounds. */
 void ringx__paper_write(ringx_prover *prover, int rank, const ringx_operand *operand, const ringx_cell *from);
 
-bool ringx__same_block(const ringx_operand *a, const ringx_operand *b); /* kind, owner, heads */
+bool ringx__same_block(const ringx_operand *a, const ringx_operand *b); /* kind, owner, heads; narrow or not */
 
 /* ---- GF(2^61 - 1) ---- */
 #define RINGX_PRIME ((UINT64_C(1) << 61) - 1)

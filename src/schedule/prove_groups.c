@@ -34,7 +34,7 @@ static ringx_status malformed(const ringx_prover *p, const member *m)
 
 static bool same(const ringx_operand *a, const ringx_operand *b)
 {
-    return ringx__same_block(a, b) && a->bytes == b->bytes;
+    return ringx__same_block(a, b) && a->bytes == b->bytes && a->narrow == b->narrow;
 }
 
 static bool in_workspace(const ringx_operand *o, int mode)

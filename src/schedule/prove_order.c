@@ -35,6 +35,14 @@ static ringx_status check_user(const ringx_prover *p, int rank, uint32_t step, c
     return RINGX_OK;
 }
 
+/* Narrow images are made, sent, summed on the way, and widened again; nothing computes with them. */
+static bool may_be_narrow(int op, const ringx_operand *o)
+{
+    bool travels = op == RINGX_CONVERT || op == RINGX_EXCHANGE || op == RINGX_REDUCE || op == RINGX_REDUCE_SCATTER;
+    bool is_sum = o->kind == RINGX_STATE || o->kind == RINGX_DQ || o->kind == RINGX_DKV;
+    return travels && is_sum && o->buffer != RINGX_USER;
+}
+
 static ringx_status check_operand(const ringx_prover *p, int rank, uint32_t step, const ringx_operand *o)
 {
     const ringx_schedule *s = p->schedules[rank];
@@ -45,6 +53,8 @@ static ringx_status check_operand(const ringx_prover *p, int rank, uint32_t step
     int64_t heads = is_kv(o->kind) ? p->shape->kv_heads : p->shape->q_heads;
     if (o->head < 0 || o->heads < 0 || (int64_t)o->head + o->heads > heads)
         return ringx__step_fail(s, step, "an operand has heads %d+%d of %" PRId64, o->head, o->heads, heads);
+    if (o->narrow && !may_be_narrow(s->steps[step].op, o))
+        return ringx__step_fail(s, step, "it uses a narrow image of %s", ringx__kind_name((ringx_kind)o->kind));
     if (o->buffer == RINGX_USER)
         return check_user(p, rank, step, o);
     if (o->buffer < 0 || (size_t)o->buffer >= s->n_buffers)

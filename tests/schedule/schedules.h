@@ -3,9 +3,7 @@
 #ifndef RINGX_TEST_SCHEDULES_H
 #define RINGX_TEST_SCHEDULES_H
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "algo/algo.h"
 #include "schedule/readers.h"
@@ -16,6 +14,7 @@ typedef struct world { /* all ranks on paper */
     ringx_shape shape;
     ringx_layout layout;
     int ranks, lookahead, slices, head_ranks, ranks_per_node;
+    ringx_dtype wire;
     bool backward;
     ringx_schedule *schedules;
     const ringx_schedule **list;
@@ -41,12 +40,13 @@ static inline ringx_geometry world_geometry(const world *w, int rank)
                             .ranks_per_node = w->ranks_per_node,
                             .two_level = w->preset->two_level && w->ranks_per_node > 1 && w->ranks_per_node < w->ranks,
                             .slices = w->slices,
+                            .wire = w->wire,
                             .parts = ringx__headswap_parts(&w->shape, w->head_ranks),
                             .shape = &w->shape,
                             .layout = &w->layout};
 }
 
-/* Fields problem, preset, ranks, lookahead, slices, head_ranks, ranks_per_node, backward are set by the caller. */
+/* The caller has set all fields up to backward, but for shape and layout; world_free also after a failure. */
 static inline ringx_status world_build(world *w)
 {
     const ringx_algo *algo;

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* Every preset proves: 1 … 64 ranks, awkward lengths, lookaheads, slices, nodes, wires; masks change no schedule. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "schedule/schedules.h"
+
+#define MOST_RANKS 64
+#define LENGTHS    7
+
+static int64_t length_at(int i, int ranks)
+{
+    const int64_t lengths[LENGTHS] = {0, 1, ranks - 1, 63, 64, 127, 65 * (int64_t)ranks + 1};
+    return lengths[i];
+}
+
+/* The k-th divisor of n, in turn. */
+static int divisor(int n, int k)
+{
+    int count = 0;
+    for (int d = 1; d <= n; d++)
+        count += n % d == 0;
+    k %= count;
+    for (int d = 1;; d++)
+        if (n % d == 0 && k-- == 0)
+            return d;
+}
+
+/* Fewer tiles than all owners × all owners would mean that the walk saw less than there is. */
+static uint64_t least_tiles(const world *w)
+{
+    uint64_t n = (uint64_t)w->ranks;
+    return w->ranks == 1 || strcmp(w->preset->algorithm, "headswap") == 0 ? n : n * n * (uint64_t)w->slices;
+}
+
+/* "" or what went wrong; safe to call from any thread. */
+static void try_world(world *w, char *text, size_t bytes)
+{
+    ringx_proof proof;
+    text[0] = 0;
+    ringx_status status = world_build(w);
+    if (status == RINGX_OK)
+        status = ringx__prove(w->list, w->ranks, &proof);
+    const char *wrong = NULL;
+    if (status != RINGX_OK)
+        wrong = ringx_last_error();
+    else if (w->problem.tokens >= w->ranks && proof.tiles < least_tiles(w))
+        wrong = "fewer tiles than owners × owners";
+    else if (proof.steps == 0 || proof.workspace_bytes != w->schedules[0].workspace_bytes)
+        wrong = w->problem.tokens > w->ranks && proof.steps == 0 ? "no steps" : NULL;
+    if (wrong)
+        snprintf(text, bytes, "%s, %s, %d ranks, %lld tokens, lookahead %d, %d slices, %d head ranks, %d a node: %s",
+                 w->preset->name, w->backward ? "backward" : "forward", w->ranks, (long long)w->problem.tokens,
+                 w->lookahead, w->slices, w->head_ranks, w->ranks_per_node, wrong);
+    world_free(w);
+}
+
+static void every_preset_at(size_t preset, int ranks, char *text, size_t bytes)
+{
+    text[0] = 0;
+    for (int i = 0; i < LENGTHS && !text[0]; i++)
+        for (int backward = 0; backward < 2 && !text[0]; backward++) {
+            int turn = ranks + i;
+            world w = small_world(ringx_preset_at(preset), ranks, length_at(i, ranks), backward != 0);
+            w.lookahead = turn % 4 == 3 ? w.lookahead : turn % 4;
+            w.slices = 1 + turn % 3;
+            w.head_ranks = divisor(ranks, turn + 1);
+            w.ranks_per_node = divisor(ranks, turn);
+            w.wire = turn % 5 == 0 ? RINGX_BF16 : RINGX_F32;
+            try_world(&w, text, bytes);
+        }
+}
+
+static void test_every_preset_proves(void **state)
+{
+    (void)state;
+    size_t presets = 0;
+    int failures = 0;
+    char first[1600] = "";
+    while (ringx_preset_at(presets))
+        presets++;
+    int64_t jobs = (int64_t)presets * MOST_RANKS;
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t job = jobs - 1; job >= 0; job--) {
+        char text[1600];
+        every_preset_at((size_t)(job % (int64_t)presets), 1 + (int)(job / (int64_t)presets), text, sizeof text);
+        if (text[0])
+#pragma omp critical
+        {
+            failures++;
+            memcpy(first, text, sizeof first);
+        }
+    }
+    if (failures)
+        fail_msg("%d of %lld did not prove; the last: %s", failures, (long long)jobs, first);
+}
+
+/* All combinations of the knobs, at a few sizes. */
+static void test_knobs(void **state)
+{
+    (void)state;
+    static const int sizes[] = {2, 3, 4, 6, 8};
+    for (size_t preset = 0; ringx_preset_at(preset); preset++)
+        for (size_t n = 0; n < sizeof sizes / sizeof *sizes; n++)
+            for (int knob = 0; knob < 3 * 3 * 4 * 2; knob++) {
+                char text[1600];
+                int ranks = sizes[n];
+                world w = small_world(ringx_preset_at(preset), ranks, 97, knob / 36 != 0);
+                w.lookahead = knob % 3;
+                w.slices = 1 + knob / 3 % 3;
+                w.head_ranks = w.ranks_per_node = divisor(ranks, knob / 9 % 4);
+                w.wire = knob % 2 ? RINGX_F16 : RINGX_F32;
+                try_world(&w, text, sizeof text);
+                if (text[0])
+                    fail_msg("%s", text);
+            }
+}
+
+static bool same_step(const ringx_step *a, const ringx_step *b)
+{
+    return a->op == b->op && a->lane == b->lane && a->shift == b->shift && a->fresh == b->fresh &&
+           a->final == b->final && a->stage == b->stage && a->slice == b->slice && a->group == b->group &&
+           a->root == b->root && a->operand == b->operand && a->operands == b->operands && a->wait == b->wait &&
+           a->place == b->place;
+}
+
+static bool same_operand(const ringx_operand *a, const ringx_operand *b)
+{
+    return a->buffer == b->buffer && a->owner == b->owner && a->offset == b->offset && a->bytes == b->bytes &&
+           a->head == b->head && a->heads == b->heads && a->peer == b->peer && a->kind == b->kind &&
+           a->mode == b->mode && a->narrow == b->narrow;
+}
+
+static void assert_same_schedule(const ringx_schedule *a, const ringx_schedule *b)
+{
+    assert_int_equal(a->n_steps, b->n_steps);
+    assert_int_equal(a->n_operands, b->n_operands);
+    for (size_t i = 0; i < a->n_steps; i++)
+        assert_true(same_step(&a->steps[i], &b->steps[i]));
+    for (size_t i = 0; i < a->n_operands; i++)
+        assert_true(same_operand(&a->operands[i], &b->operands[i]));
+}
+
+/* What proves for one mask therefore proves for all of them. */
+static void test_masks_change_no_schedule(void **state)
+{
+    (void)state;
+    static const int64_t starts[] = {3, 3, 20, 90};
+    for (size_t preset = 0; ringx_preset_at(preset); preset++)
+        for (int mask = 0; mask < 4; mask++)
+            for (int backward = 0; backward < 2; backward++) {
+                world full = small_world(ringx_preset_at(preset), 5, 97, backward != 0), masked = full;
+                masked.problem.causal = mask == 0 || mask == 3;
+                masked.problem.window_left = mask == 1 ? 7 : -1;
+                masked.problem.window_right = mask == 1 ? 2 : -1;
+                masked.problem.document_starts = mask >= 2 ? starts : NULL;
+                masked.problem.documents = mask >= 2 ? 3 : 0;
+                assert_int_equal(world_build(&full), RINGX_OK);
+                assert_int_equal(world_build(&masked), RINGX_OK);
+                for (int r = 0; r < 5; r++)
+                    assert_same_schedule(&full.schedules[r], &masked.schedules[r]);
+                ringx_proof proof;
+                assert_int_equal(ringx__prove(masked.list, 5, &proof), RINGX_OK);
+                world_free(&full);
+                world_free(&masked);
+            }
+}
+
+/* Llama-3-like heads over 256 ranks: the size at which a person would ask. */
+static void test_many_ranks(void **state)
+{
+    (void)state;
+    for (size_t preset = 0; ringx_preset_at(preset); preset++) {
+        char text[1600];
+        world w = small_world(ringx_preset_at(preset), 256, 1048573, preset % 2 != 0);
+        w.problem.batch = 1;
+        w.problem.q_heads = 32;
+        w.problem.kv_heads = 8;
+        w.problem.head_dim = w.problem.value_dim = 128;
+        w.head_ranks = w.ranks_per_node = 8;
+        try_world(&w, text, sizeof text);
+        if (text[0])
+            fail_msg("%s", text);
+    }
+}
+
+static void test_no_ranks(void **state)
+{
+    (void)state;
+    ringx_proof proof;
+    assert_int_equal(ringx__prove(NULL, 0, &proof), RINGX_INVALID);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_preset_proves),
+        cmocka_unit_test(test_knobs),
+        cmocka_unit_test(test_masks_change_no_schedule),
+        cmocka_unit_test(test_many_ranks),
+        cmocka_unit_test(test_no_ranks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
