@@ -58,6 +58,12 @@ bool ringx__mask_live(const ringx_mask *mask, const ringx_run *q, const ringx_ru
     if (q->count <= 0 || k->count <= 0)
         return false;
     int64_t k_first = k->first, k_last = last_of(k);
+    if (mask->starts) { /* padding is seen by nothing */
+        k_first = max64(k_first, mask->starts[0]);
+        k_last = min64(k_last, mask->starts[mask->documents] - 1);
+    }
+    if (k_first > k_last)
+        return false;
     /* hi is non-decreasing: the first query that reaches past k_first has the smallest lo of all that do. */
     int64_t low = 0, high = q->count;
     while (low < high) {
@@ -88,20 +94,26 @@ static bool sees_all(const ringx_mask *mask, const ringx_run *q, const ringx_run
     return ringx__mask_keys(mask, q->first).hi > last_of(k) && ringx__mask_keys(mask, last_of(q)).lo <= k->first;
 }
 
+/* Keys of k that the i-th query of q sees. */
+static double keys_of(const ringx_mask *mask, const ringx_run *q, const ringx_run *k, int64_t i)
+{
+    ringx_interval see = ringx__mask_keys(mask, q->first + i * q->step);
+    return (double)members(k, see.lo, see.hi);
+}
+
 double ringx__mask_area(const ringx_mask *mask, const ringx_run *q, const ringx_run *k)
 {
     if (!ringx__mask_live(mask, q, k))
         return 0;
     if (sees_all(mask, q, k))
         return (double)q->count * (double)k->count;
-    /* Long runs are sampled at midpoints, which is exact wherever the number of keys is linear in the query. */
-    const int64_t most = 512;
-    int64_t stride = q->count <= most ? 1 : (q->count + most - 1) / most;
+    /* Long runs are summed in blocks by the mean of both ends: exact wherever the number of keys is linear. */
+    int64_t block = q->count <= 512 ? 1 : (q->count + 255) / 256;
     double sum = 0;
-    int64_t taken = 0;
-    for (int64_t i = stride / 2; i < q->count; i += stride, taken++) {
-        ringx_interval see = ringx__mask_keys(mask, q->first + i * q->step);
-        sum += (double)members(k, see.lo, see.hi);
+    for (int64_t i = 0; i < q->count; i += block) {
+        int64_t n = min64(block, q->count - i);
+        double first = keys_of(mask, q, k, i), last = n > 1 ? keys_of(mask, q, k, i + n - 1) : first;
+        sum += (double)n * 0.5 * (first + last);
     }
-    return taken ? sum * ((double)q->count / (double)taken) : 0;
+    return sum;
 }
