@@ -56,5 +56,7 @@ ringx_status ringx__algo_find(const char *name, const ringx_algo **algo)
 
 ringx_status ringx_preset_find(const char *name, size_t *i)
 {
+    if (!i)
+        RINGX_FAIL(RINGX_INVALID, "the index is NULL; it must point to a size_t");
     return ringx__name_find("preset", name, preset_name, i);
 }

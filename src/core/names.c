@@ -37,6 +37,8 @@ ringx_status ringx__name_find(const char *what, const char *name, const char *(*
 {
     const char *nearest = NULL;
     int best = LONGEST + 1;
+    if (!name)
+        RINGX_FAIL(RINGX_INVALID, "%s is NULL; it must be a name", what);
     for (size_t i = 0; name_at(i); i++) {
         if (strcmp(name_at(i), name) == 0) {
             *index = i;

@@ -80,6 +80,9 @@ static ringx_status check_documents(const ringx_problem *p)
 {
     if (p->documents == 0)
         return RINGX_OK;
+    if (p->documents >= SIZE_MAX / sizeof *p->document_starts)
+        RINGX_FAIL(RINGX_INVALID, "documents is %zu; it must be at most %zu", p->documents,
+                   SIZE_MAX / sizeof *p->document_starts - 1);
     if (!p->document_starts)
         RINGX_FAIL(RINGX_INVALID, "document_starts is NULL; documents is %zu, so it must point to %zu bounds",
                    p->documents, p->documents + 1);
