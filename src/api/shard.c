@@ -73,6 +73,7 @@ ringx_status ringx_unshard(ringx_plan *plan, int64_t outer, size_t width, const 
     if (root < 0 || root >= plan->comm->ranks)
         RINGX_FAIL(RINGX_INVALID, "root is %d; it must be 0 … %d", root, plan->comm->ranks - 1);
     ringx_call call = {.what = "ringx_unshard", .deadline_s = plan->deadline_s};
+    ringx_comm *host = ringx__comm_host(plan->comm);
     if (plan->comm->rank == root)
         return receive_all(plan, outer, width, local, global, &call);
     ringx_message message = {
