@@ -104,28 +104,89 @@ static double get(const ringx_problem *p, const char *at, int64_t i)
     return p->dtype == RINGX_BF16 ? ringx__bf16_f32(h) : ringx__f16_f32(h);
 }
 
+/* Where the plan's device is not the CPU, its memory stands in for the host's while the plan runs. */
+typedef struct case_mirror {
+    ringx_device device;
+    void *host, *there;
+    size_t bytes;
+} case_mirror;
+
+static void case_must(ringx_status status)
+{
+    if (status == RINGX_OK)
+        return;
+    fprintf(stderr, "%s\n", ringx_last_error());
+    abort();
+}
+
+static void case_upload(const case_mirror *m)
+{
+    if (m->there != m->host)
+        case_must(ringx_memory_copy(m->device, m->there, m->host, m->bytes));
+}
+
+static case_mirror case_mirror_create(ringx_device device, void *host, size_t bytes)
+{
+    case_mirror m = {device, host, host, bytes};
+    if (device != RINGX_CPU) {
+        case_must(ringx_memory_alloc(device, bytes, &m.there));
+        case_upload(&m);
+    }
+    return m;
+}
+
+static void case_mirror_destroy(const case_mirror *m)
+{
+    if (m->there == m->host)
+        return;
+    case_must(ringx_memory_copy(m->device, m->host, m->there, m->bytes));
+    ringx_memory_free(m->device, m->there);
+}
+
+static ringx_status case_both_directions(attention_case *c, ringx_plan *plan, const ringx_args *a,
+                                         const case_mirror *room, size_t guard)
+{
+    ringx_status status = ringx_forward(plan, a);
+    if (status == RINGX_OK)
+        status = ringx_plan_wait(plan);
+    if (status != RINGX_OK || c->options.forward_only)
+        return status;
+    if (room->there == room->host) { /* fresh poison for backward */
+        memset((char *)room->host + guard, 0xff, room->bytes - 2 * guard);
+    } else {
+        case_upload(room);
+    }
+    status = ringx_backward(plan, a);
+    return status == RINGX_OK ? ringx_plan_wait(plan) : status;
+}
+
 static ringx_status case_execute(attention_case *c, ringx_plan *plan, char **local, float *lse, size_t *stride)
 {
     const ringx_problem *p = &c->problem;
+    ringx_device device = c->options.device;
     int64_t n = ringx_plan_local_tokens(plan);
     ringx_args a = RINGX_ARGS_INIT;
     ringx_tensor *at[] = {&a.q, &a.k, &a.v, &a.out, &a.dout, &a.dq, &a.dk, &a.dv};
+    case_mirror tensor[TENSORS];
+    size_t el = p->dtype == RINGX_F32 ? 4 : 2;
     for (int t = 0; t < T_LSE; t++) {
         int64_t head = (int64_t)stride[t], token = head * case_heads(p, t);
-        *at[t] = (ringx_tensor){local[t], {n * token, token, head}};
+        tensor[t] = case_mirror_create(device, local[t], (size_t)(p->batch * n * token) * el);
+        *at[t] = (ringx_tensor){tensor[t].there, {n * token, token, head}};
     }
+    tensor[T_LSE] = case_mirror_create(device, lse, (size_t)(p->batch * p->q_heads * n) * sizeof *lse);
     size_t bytes = ringx_plan_workspace(plan), guard = 256;
     unsigned char *room = case_poisoned(bytes + 2 * guard, 128);
     memset(room, 0xA5, guard);
     memset(room + guard + bytes, 0xA5, guard);
-    a.lse = lse;
-    a.workspace = room + guard;
+    case_mirror workspace = case_mirror_create(device, room, bytes + 2 * guard);
+    a.lse = tensor[T_LSE].there;
+    a.workspace = (char *)workspace.there + guard;
     a.workspace_bytes = bytes;
-    ringx_status status = ringx_forward(plan, &a);
-    if (status == RINGX_OK && !c->options.forward_only) {
-        memset(room + guard, 0xff, bytes);
-        status = ringx_backward(plan, &a);
-    }
+    ringx_status status = case_both_directions(c, plan, &a, &workspace, guard);
+    for (int t = 0; t < TENSORS; t++)
+        case_mirror_destroy(&tensor[t]);
+    case_mirror_destroy(&workspace);
     for (size_t i = 0; i < guard; i++)
         if (room[i] != 0xA5 || room[guard + bytes + i] != 0xA5) {
             fprintf(stderr, "guard byte %zu of the workspace was overwritten\n", i);
