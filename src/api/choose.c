@@ -28,6 +28,9 @@ static ringx_status check_numbers(const ringx_options *o, const ringx_shape *sha
                    ranks);
     if (o->ranks_per_node < 0)
         RINGX_FAIL(RINGX_INVALID, "ranks_per_node is %d; it must be >= 0 (0: discovered)", o->ranks_per_node);
+    if (o->ranks_per_node > 0 && o->ranks_per_node < ranks && ranks % o->ranks_per_node)
+        RINGX_FAIL(RINGX_INVALID, "ranks_per_node is %d; it must be a divisor of the %d ranks", o->ranks_per_node,
+                   ranks);
     if (o->threads < 0)
         RINGX_FAIL(RINGX_INVALID, "threads is %d; it must be >= 0 (0: OpenMP's default)", o->threads);
     if (!(o->timeout >= 0) || isinf(o->timeout))

@@ -83,6 +83,7 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
                        .timing = &program->timing,
                        .one_lane = plan->one_lane};
     plan->args = args;
+    plan->last = program;
     status = plan->device->walk(plan->lanes, &walk);
     plan->args = NULL;
     return status;
@@ -102,4 +103,27 @@ ringx_status ringx_backward(ringx_plan *plan, const ringx_args *args)
     if (plan->forward_only)
         RINGX_FAIL(RINGX_INVALID, "the plan was created with forward_only; create one without to run backward");
     return execute(plan, &plan->backward, args, true);
+}
+
+static ringx_status poll_ranks(void *context)
+{
+    const ringx_plan *plan = context;
+    return plan->data->ops->poll(plan->data);
+}
+
+ringx_status ringx_plan_wait(ringx_plan *plan)
+{
+    if (!plan)
+        RINGX_FAIL(RINGX_INVALID, "plan is NULL; ringx_plan_create makes one");
+    int64_t stuck;
+    ringx_status status = plan->device->settle(plan->lanes, plan->deadline_s, poll_ranks, plan, &stuck);
+    if (status == RINGX_OK)
+        return RINGX_OK;
+    char text[160] = "after the last transfer";
+    if (stuck >= 0)
+        ringx__step_describe(&plan->last->schedule, (size_t)stuck, text, sizeof text);
+    status = ringx__context(status, "%s", text);
+    if (plan->comm->ranks > 1)
+        plan->data->ops->abort(plan->data, plan->comm->rank, status, ringx_last_error());
+    return status;
 }

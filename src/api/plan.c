@@ -358,11 +358,6 @@ int64_t ringx_plan_local_tokens(const ringx_plan *plan)
     return plan->local_tokens;
 }
 
-ringx_status ringx_plan_wait(ringx_plan *plan)
-{
-    return plan->device->settle(plan->lanes);
-}
-
 void ringx_plan_timing(const ringx_plan *plan, ringx_timing *forward, ringx_timing *backward)
 {
     if (forward)

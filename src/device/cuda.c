@@ -6,6 +6,7 @@
  * other lane's last step that it depends on.  The walk forks from the caller's stream and joins it again, so it can be
  * captured in a graph. */
 #include <cuda_runtime.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -187,11 +188,36 @@ static void measure(ringx_lanes *lanes, const ringx_walk *walk)
         *walk->timing = timing;
 }
 
-static ringx_status cuda_settle(ringx_lanes *lanes)
+/* The first transfer whose end has not come. */
+static int64_t first_unfinished(const ringx_lanes *lanes)
 {
+    const ringx_track *track = lanes->walk ? lanes->walk->track : NULL;
+    for (size_t i = 0; track && i < track->count[RINGX_COMM_LANE]; i++)
+        if (cudaEventQuery(lanes->end[track->step[RINGX_COMM_LANE][i]]) == cudaErrorNotReady)
+            return track->step[RINGX_COMM_LANE][i];
+    return -1;
+}
+
+static ringx_status cuda_settle(ringx_lanes *lanes, double deadline_s, ringx_status (*poll)(void *context),
+                                void *context, int64_t *stuck)
+{
+    double end = ringx__now() + deadline_s;
+    cudaError_t error;
+    *stuck = -1;
     CUDA_TRY(cudaSetDevice(lanes->device));
-    CUDA_TRY(cudaStreamSynchronize(lanes->stream[RINGX_COMPUTE_LANE]));
-    CUDA_TRY(cudaStreamSynchronize(lanes->stream[RINGX_COMM_LANE]));
+    /* The compute stream joined the communication stream at the end of the walk. */
+    while ((error = cudaStreamQuery(lanes->stream[RINGX_COMPUTE_LANE])) == cudaErrorNotReady) {
+        ringx_status status = poll(context);
+        if (status == RINGX_OK && ringx__now() > end)
+            status = ringx__fail(RINGX_STALLED, "the device did not finish within %g s", deadline_s);
+        if (status != RINGX_OK) {
+            *stuck = first_unfinished(lanes);
+            return status;
+        }
+        sched_yield();
+    }
+    if (error != cudaSuccess)
+        return failed(error, "a kernel or transfer of the last execute");
     if (lanes->walk && lanes->timed)
         measure(lanes, lanes->walk);
     lanes->walk = NULL;

@@ -44,8 +44,11 @@ struct ringx_device_ops {
     /* Returns the first failure of either lane (its message in this thread's last error); on failure the other lane
      * stops at its next step.  Allocates nothing.  CUDA: returns when everything is enqueued. */
     ringx_status (*walk)(ringx_lanes *lanes, const ringx_walk *walk);
-    /* Waits until what was walked is done, and completes its stamps and timing. */
-    ringx_status (*settle)(ringx_lanes *lanes);
+    /* Waits until what was walked is done, and completes its stamps and timing.  Polls meanwhile, and fails with the
+     * poll's failure, or with RINGX_STALLED after deadline_s; *stuck is then the first transfer that is not done, else
+     * -1. */
+    ringx_status (*settle)(ringx_lanes *lanes, double deadline_s, ringx_status (*poll)(void *context), void *context,
+                           int64_t *stuck);
     ringx_status (*alloc)(size_t bytes, void **memory); /* aligned to 128 */
     void (*free)(void *memory);
     ringx_status (*copy)(void *to, const void *from, size_t bytes); /* between any two memories; done on return */
