@@ -76,7 +76,7 @@ static ringx_status broadcast(ringx_comm *comm, ringx_group *group, const void *
     RINGX_TRY(sends ? out(c, from, bytes, &at, call) : room(c, bytes, &at));
     RINGX_TRY(drain(c, call));
     RINGX_TRY(c->inner->ops->broadcast(c->inner, inner_of(group), at, at, bytes, root, call));
-    if (sends)
+    if (sends && (!to || to == from))
         return RINGX_OK;
     RINGX_TRY(in(c, to, at, bytes, call));
     return drain(c, call);
