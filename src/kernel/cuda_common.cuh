@@ -7,6 +7,10 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+template <typename T> struct ringx_same {
+    using type = T;
+};
+
 #ifdef RINGX_EMULATE
 #include "kernel/cuda_emulate.h" /* tests: the same kernels on a CPU */
 #endif
@@ -22,10 +26,6 @@ extern "C" {
         if (ringx__cuda_error != cudaSuccess)                                                                          \
             RINGX_FAIL(RINGX_DEVICE, "%s: %s", #call, cudaGetErrorString(ringx__cuda_error));                          \
     } while (0)
-
-template <typename T> struct ringx_same {
-    using type = T;
-};
 
 #ifndef RINGX_EMULATE
 template <typename... A>

@@ -128,6 +128,13 @@ __global__ void copy_row_values(int64_t tokens, int64_t heads, int64_t all, ring
     }
 }
 
+template <typename From, typename To> __global__ void convert_values(size_t count, const From *from, To *to)
+{
+    size_t stride = (size_t)gridDim.x * blockDim.x;
+    for (size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x; n < count; n += stride)
+        to[n] = ringx_number<To>::down(ringx_number<From>::up(from[n]));
+}
+
 __global__ void add_values(size_t count, const float *from, float *to)
 {
     size_t stride = (size_t)gridDim.x * blockDim.x;
@@ -176,7 +183,8 @@ ringx_status rescale(const ringx_shape *shape, int64_t tokens, int64_t heads, ri
     geometry g = geometry_of(shape, tokens, heads, shape->value_dim);
     if (g.rows == 0)
         return RINGX_OK;
-    RINGX_CUDA_TRY(ringx__cuda_launch(rescale_rows, grid_of(g.rows, WARPS), WARPS * 32, 0, (cudaStream_t)stream, g, acc, m, l, agreed));
+    RINGX_CUDA_TRY(ringx__cuda_launch(rescale_rows, grid_of(g.rows, WARPS), WARPS * 32, 0, (cudaStream_t)stream, g, acc,
+                                      m, l, agreed));
     return RINGX_OK;
 }
 
@@ -207,9 +215,11 @@ template <typename From, typename To>
 ringx_status copy_as(const geometry &g, ringx_view from, ringx_view to, cudaStream_t s)
 {
     if (g.dim % 4 == 0 && fours(from, sizeof(From)) && fours(to, sizeof(To)))
-        RINGX_CUDA_TRY(ringx__cuda_launch(copy_rows4<From, To>, grid_of(g.rows * (g.dim / 4), 256), 256, 0, s, g, from, to));
+        RINGX_CUDA_TRY(
+            ringx__cuda_launch(copy_rows4<From, To>, grid_of(g.rows * (g.dim / 4), 256), 256, 0, s, g, from, to));
     else
-        RINGX_CUDA_TRY(ringx__cuda_launch(copy_elements<From, To>, grid_of(g.rows, WARPS), WARPS * 32, 0, s, g, from, to));
+        RINGX_CUDA_TRY(
+            ringx__cuda_launch(copy_elements<From, To>, grid_of(g.rows, WARPS), WARPS * 32, 0, s, g, from, to));
     return RINGX_OK;
 }
 
@@ -243,15 +253,44 @@ ringx_status copy_rows(const ringx_shape *shape, int64_t tokens, int64_t heads, 
     int64_t all = shape->batch * tokens * heads;
     if (all == 0)
         return RINGX_OK;
-    RINGX_CUDA_TRY(ringx__cuda_launch(copy_row_values, grid_of(all, 256), 256, 0, (cudaStream_t)stream, tokens, heads, all, from, to));
+    RINGX_CUDA_TRY(ringx__cuda_launch(copy_row_values, grid_of(all, 256), 256, 0, (cudaStream_t)stream, tokens, heads,
+                                      all, from, to));
     return RINGX_OK;
+}
+
+template <typename From>
+ringx_status convert_from(size_t count, const void *from, void *to, ringx_dtype to_type, void *stream)
+{
+    dim3 grid = grid_of((int64_t)count, 1024);
+    const From *f = (const From *)from;
+    if (to_type == RINGX_F32)
+        RINGX_CUDA_TRY(ringx__cuda_launch(convert_values<From, float>, grid, 256, 0, stream, count, f, (float *)to));
+    else if (to_type == RINGX_BF16)
+        RINGX_CUDA_TRY(ringx__cuda_launch(convert_values<From, __nv_bfloat16>, grid, 256, 0, stream, count, f,
+                                          (__nv_bfloat16 *)to));
+    else
+        RINGX_CUDA_TRY(ringx__cuda_launch(convert_values<From, __half>, grid, 256, 0, stream, count, f, (__half *)to));
+    return RINGX_OK;
+}
+
+ringx_status convert(size_t count, const void *from, ringx_dtype from_type, void *to, ringx_dtype to_type, int,
+                     void *stream)
+{
+    if (count == 0)
+        return RINGX_OK;
+    if (from_type == RINGX_F32)
+        return convert_from<float>(count, from, to, to_type, stream);
+    if (from_type == RINGX_BF16)
+        return convert_from<__nv_bfloat16>(count, from, to, to_type, stream);
+    return convert_from<__half>(count, from, to, to_type, stream);
 }
 
 ringx_status add(size_t count, const float *from, float *to, int, void *stream)
 {
     if (count == 0)
         return RINGX_OK;
-    RINGX_CUDA_TRY(ringx__cuda_launch(add_values, grid_of((int64_t)count, 1024), 256, 0, (cudaStream_t)stream, count, from, to));
+    RINGX_CUDA_TRY(
+        ringx__cuda_launch(add_values, grid_of((int64_t)count, 1024), 256, 0, (cudaStream_t)stream, count, from, to));
     return RINGX_OK;
 }
 
@@ -259,10 +298,12 @@ ringx_status fill(size_t count, float value, float *to, int, void *stream)
 {
     if (count == 0)
         return RINGX_OK;
-    RINGX_CUDA_TRY(ringx__cuda_launch(fill_values, grid_of((int64_t)count, 1024), 256, 0, (cudaStream_t)stream, count, value, to));
+    RINGX_CUDA_TRY(
+        ringx__cuda_launch(fill_values, grid_of((int64_t)count, 1024), 256, 0, (cudaStream_t)stream, count, value, to));
     return RINGX_OK;
 }
 
 } // namespace
 
-extern "C" const ringx_rowops ringx__rowops_cuda = {RINGX_CUDA, finish, rescale, delta_of, copy, copy_rows, add, fill};
+extern "C" const ringx_rowops ringx__rowops_cuda = {RINGX_CUDA, finish,  rescale, delta_of, copy,
+                                                    copy_rows,  convert, add,     fill};

@@ -64,8 +64,14 @@ ringx_status make_map(CUtensorMap *map, const ringx_view &v, const map_shape &s)
 
 map_shape input_map(const ringx_shape *shape, int64_t dim, int64_t count, int64_t heads, int rows)
 {
-    return {dim, count, heads, shape->batch, 64, rows,
-            shape->dtype == RINGX_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2,
+    return {dim,
+            count,
+            heads,
+            shape->batch,
+            64,
+            rows,
+            shape->dtype == RINGX_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+            2,
             CU_TENSOR_MAP_SWIZZLE_128B};
 }
 
@@ -106,8 +112,7 @@ ringx_status multiprocessors(int *count)
     return RINGX_OK;
 }
 
-template <typename P>
-ringx_status launch(const ringx_sm90_variant *v, int64_t grid, const P &params, void *stream)
+template <typename P> ringx_status launch(const ringx_sm90_variant *v, int64_t grid, const P &params, void *stream)
 {
     RINGX_CUDA_TRY(cudaFuncSetAttribute(v->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v->smem_bytes));
     RINGX_CUDA_TRY(ringx__cuda_launch((void (*)(P))v->kernel, dim3((unsigned)grid), (unsigned)v->threads,
@@ -120,7 +125,8 @@ ringx_sm90_run run_of(const ringx_run &run, int tiles)
     return {run.first, run.step, (int)run.count, tiles};
 }
 
-/* Slices with more tokens than an int counts, or strides that the copy engine cannot take, go to the portable kernel. */
+/* Slices with more tokens than an int counts, or strides that the copy engine cannot take, go to the portable kernel.
+ */
 bool job_maps(const ringx_job *job, bool backward)
 {
     const ringx_shape *shape = job->shape;
@@ -250,7 +256,7 @@ ringx_status forward(const ringx_job *job)
 /* dQ goes out by bulk reductions of 32 floats a row. */
 map_shape gradient_map(const ringx_shape *shape, int64_t count, int64_t heads, int rows)
 {
-    return {shape->head_dim, count, heads, shape->batch, 32, rows, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4,
+    return {shape->head_dim,           count, heads, shape->batch, 32, rows, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4,
             CU_TENSOR_MAP_SWIZZLE_128B};
 }
 
@@ -271,8 +277,8 @@ ringx_status backward_queries(const ringx_job *job, const ringx_sm90_variant *v,
                            input_map(shape, shape->head_dim, run.count, job->q_heads, v->columns)));
         RINGX_TRY(make_map(&p->dout[n], skip(s.dout, skipped, 2),
                            input_map(shape, shape->value_dim, run.count, job->q_heads, v->columns)));
-        RINGX_TRY(make_map(&p->dq[n], skip(s.dq, skipped, 4),
-                           gradient_map(shape, run.count, job->q_heads, v->columns)));
+        RINGX_TRY(
+            make_map(&p->dq[n], skip(s.dq, skipped, 4), gradient_map(shape, run.count, job->q_heads, v->columns)));
         tiles += (run.count + v->columns - 1) / v->columns;
         p->query[n] = run_of(run, (int)tiles);
         p->lse[n] = s.lse;
@@ -397,5 +403,7 @@ size_t scratch_bytes(const ringx_shape *shape, int64_t q_heads, int64_t kv_heads
 } // namespace
 
 extern "C" const ringx_kernel ringx__kernel_cuda_sm90 = {
-    "cuda-sm90", "Hopper: wgmma, bulk tensor copies, warp specialisation", RINGX_CUDA, available, supports,
-    scratch_bytes, forward, backward};
+    "cuda-sm90", "Hopper: wgmma, bulk tensor copies, warp specialisation",
+    RINGX_CUDA,  available,
+    supports,    scratch_bytes,
+    forward,     backward};

@@ -118,10 +118,11 @@ __device__ __forceinline__ void tma_load(uint32_t to, const CUtensorMap *map, ui
 
 __device__ __forceinline__ void tma_reduce_add(const CUtensorMap *map, uint32_t from, int c0, int c1, int c2, int c3)
 {
-    asm volatile("cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::
-                     "l"(map),
-                 "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
-                 : "memory");
+    asm volatile(
+        "cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(
+            map),
+        "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+        : "memory");
 }
 
 __device__ __forceinline__ void bulk_commit()

@@ -77,8 +77,7 @@ struct ringx_forward_walk {
         while (++slice < p.keys) {
             if (!(p.live[iq] >> slice & 1))
                 continue;
-            ringx_sm90_range r =
-                ringx__sm90_range(p.key[slice], block, edge->lo0, edge->hi0, edge->lo1, edge->hi1);
+            ringx_sm90_range r = ringx__sm90_range(p.key[slice], block, edge->lo0, edge->hi0, edge->lo1, edge->hi1);
             n = r.end - 1;
             begin = r.begin;
             full_begin = r.full_begin;
@@ -88,11 +87,14 @@ struct ringx_forward_walk {
         }
         return false;
     }
-    __device__ __forceinline__ bool masked() const { return n < full_begin || n >= full_end; }
+    __device__ __forceinline__ bool masked() const
+    {
+        return n < full_begin || n >= full_end;
+    }
 };
 
-template <class C> __device__ __forceinline__ void forward_produce(const ringx_sm90_forward_params &p, uint32_t smem,
-                                                                   char *base)
+template <class C>
+__device__ __forceinline__ void forward_produce(const ringx_sm90_forward_params &p, uint32_t smem, char *base)
 {
     uint32_t bars = smem + C::BARS_AT, q_full = bars, q_empty = bars + 8, k_full = bars + 16;
     uint32_t k_empty = k_full + 8 * C::STAGES, v_full = k_empty + 8 * C::STAGES, v_empty = v_full + 8 * C::STAGES;
@@ -215,8 +217,8 @@ template <class C> struct ringx_forward_state {
 };
 
 /* Columns outside [lo, hi), counted from this thread's first, are selected away. */
-template <class C> __device__ __forceinline__ void forward_mask(ringx_forward_state<C> &x, const int (&lo)[2],
-                                                                const int (&hi)[2])
+template <class C>
+__device__ __forceinline__ void forward_mask(ringx_forward_state<C> &x, const int (&lo)[2], const int (&hi)[2])
 {
 #pragma unroll
     for (int i = 0; i < C::N / 2; i++) {
@@ -338,8 +340,8 @@ __device__ __forceinline__ void forward_store(const ringx_sm90_forward_params &p
 }
 
 /* Softcap and scale, so that s is in units of log2; the usual case leaves the scale to softmax. */
-template <class C> __device__ __forceinline__ void forward_score(const ringx_sm90_forward_params &p,
-                                                                 ringx_forward_state<C> &x)
+template <class C>
+__device__ __forceinline__ void forward_score(const ringx_sm90_forward_params &p, ringx_forward_state<C> &x)
 {
 #pragma unroll
     for (int i = 0; i < C::N / 2; i++) {
@@ -370,8 +372,9 @@ __device__ __forceinline__ void forward_drop(const ringx_sm90_forward_params &p,
     }
 }
 
-template <class C> __device__ __forceinline__ void forward_consume(const ringx_sm90_forward_params &p, uint32_t smem,
-                                                                   char *base, int consumer)
+template <class C>
+__device__ __forceinline__ void forward_consume(const ringx_sm90_forward_params &p, uint32_t smem, char *base,
+                                                int consumer)
 {
     using T = typename C::T;
     const int thread = threadIdx.x % 128, lane = thread % 32, column = lane % 4 * 2;
@@ -387,27 +390,29 @@ template <class C> __device__ __forceinline__ void forward_consume(const ringx_s
     if (consumer == C::CONSUMERS - 1)
         bar_arrive(1, 256);
     auto scores = [&]() { /* S = Q·Kᵀ, issued */
-        uint32_t stage = k_count % C::STAGES;
-        uint64_t a = descriptor(smem + consumer * 8192, 16);
-        uint64_t b = descriptor(smem + C::K_AT + stage * C::K_BYTES, 16);
-        hold(x.s);
-        wgmma_fence();
+                          uint32_t stage = k_count % C::STAGES;
+                          uint64_t a = descriptor(smem + consumer * 8192, 16);
+                          uint64_t b = descriptor(smem + C::K_AT + stage * C::K_BYTES, 16);
+                          hold(x.s);
+                          wgmma_fence();
 #pragma unroll
-        for (int k = 0; k < C::DK / 16; k++)
-            ringx_wgmma<T, C::N>::template ss<0, 0>(x.s, a + (uint64_t)((k / 4 * C::M * 128 + k % 4 * 32) >> 4),
-                                                    b + (uint64_t)((k / 4 * C::N * 128 + k % 4 * 32) >> 4), k > 0);
-        wgmma_commit();
+                          for (int k = 0; k < C::DK / 16; k++)
+                              ringx_wgmma<T, C::N>::template ss<0, 0>(
+                                  x.s, a + (uint64_t)((k / 4 * C::M * 128 + k % 4 * 32) >> 4),
+                                  b + (uint64_t)((k / 4 * C::N * 128 + k % 4 * 32) >> 4), k > 0);
+                          wgmma_commit();
     };
     auto values = [&]() { /* O += P·V, issued */
-        uint32_t stage = v_count % C::STAGES;
-        uint64_t b = descriptor(smem + C::V_AT + stage * C::V_BYTES, C::N * 128);
-        hold(x.o);
-        hold(x.weights);
-        wgmma_fence();
+                          uint32_t stage = v_count % C::STAGES;
+                          uint64_t b = descriptor(smem + C::V_AT + stage * C::V_BYTES, C::N * 128);
+                          hold(x.o);
+                          hold(x.weights);
+                          wgmma_fence();
 #pragma unroll
-        for (int k = 0; k < C::N / 16; k++)
-            ringx_wgmma<T, C::DV>::template rs<1>(x.o, x.weights + 4 * k, b + (uint64_t)(k * 2048 >> 4), 1);
-        wgmma_commit();
+                          for (int k = 0; k < C::N / 16; k++)
+                              ringx_wgmma<T, C::DV>::template rs<1>(x.o, x.weights + 4 * k,
+                                                                    b + (uint64_t)(k * 2048 >> 4), 1);
+                          wgmma_commit();
     };
     for (uint32_t turn = 0;; turn++) {
         mbar_wait(q_full, turn & 1);
@@ -428,22 +433,22 @@ template <class C> __device__ __forceinline__ void forward_consume(const ringx_s
         forward_load_state(p, t, t.m0 + mine, column, x);
 
         auto weigh = [&]() { /* from scores to weights, in place */
-            if (C::EXTRA)
-                forward_score(p, x);
-            if (walk.masked()) {
-                const ringx_sm90_run &keys = p.key[walk.slice];
-                int lo[2], hi[2], first = walk.n * C::N + column;
+                             if (C::EXTRA)
+                                 forward_score(p, x);
+                             if (walk.masked()) {
+                                 const ringx_sm90_run &keys = p.key[walk.slice];
+                                 int lo[2], hi[2], first = walk.n * C::N + column;
 #pragma unroll
-                for (int r = 0; r < 2; r++) {
-                    ringx_interval see = rows[mine + 8 * r];
-                    lo[r] = ringx__cuda_local(keys.first, keys.step, keys.count, see.lo) - first;
-                    hi[r] = ringx__cuda_local(keys.first, keys.step, keys.count, see.hi) - first;
-                }
-                forward_mask(x, lo, hi);
-            }
-            x.softmax(scale2);
-            if (C::EXTRA && p.drop.threshold)
-                forward_drop(p, t, t.m0 + mine, column, walk, x);
+                                 for (int r = 0; r < 2; r++) {
+                                     ringx_interval see = rows[mine + 8 * r];
+                                     lo[r] = ringx__cuda_local(keys.first, keys.step, keys.count, see.lo) - first;
+                                     hi[r] = ringx__cuda_local(keys.first, keys.step, keys.count, see.hi) - first;
+                                 }
+                                 forward_mask(x, lo, hi);
+                             }
+                             x.softmax(scale2);
+                             if (C::EXTRA && p.drop.threshold)
+                                 forward_drop(p, t, t.m0 + mine, column, walk, x);
         };
         bool any = walk.next(p, edge, C::N);
         if (any) {
@@ -482,6 +487,8 @@ template <class C> __device__ __forceinline__ void forward_consume(const ringx_s
                 x.round_weights();
             }
         }
+        int work = edge->work; /* the slot may be overwritten after the arrival */
+        __syncwarp();
         if (lane == 0)
             mbar_arrive(q_empty);
         if (any) {
@@ -493,7 +500,7 @@ template <class C> __device__ __forceinline__ void forward_consume(const ringx_s
                 mbar_arrive(v_empty + 8 * (v_count % C::STAGES));
             v_count++;
         }
-        forward_tile(p, C::M, edge->work, &t); /* again, rather than keep it in registers */
+        forward_tile(p, C::M, work, &t); /* again, rather than keep it in registers */
         if (any || p.fresh || p.final)
             forward_store(p, t, t.m0 + mine, column, x);
     }

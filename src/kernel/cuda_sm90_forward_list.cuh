@@ -3,11 +3,12 @@
 #include "kernel/cuda_sm90_forward.cuh"
 #include "kernel/cuda_sm90_table.h"
 
-
 #define RINGX_FORWARD(T, DK, DV, CONSUMERS, N, EXTRA, SPARSE)                                                          \
-    {DK, DV, EXTRA, SPARSE, 64 * CONSUMERS, N, 128 * (CONSUMERS + 1),                                                  \
-     ringx_forward_config<T, DK, DV, CONSUMERS, N, EXTRA>::SMEM,                                                       \
-     (const void *)ringx_sm90_forward<ringx_forward_config<T, DK, DV, CONSUMERS, N, EXTRA>>}
+    {                                                                                                                  \
+        DK, DV, EXTRA, SPARSE, 64 * CONSUMERS, N, 128 * (CONSUMERS + 1),                                               \
+            ringx_forward_config<T, DK, DV, CONSUMERS, N, EXTRA>::SMEM,                                                \
+            (const void *)ringx_sm90_forward<ringx_forward_config<T, DK, DV, CONSUMERS, N, EXTRA>>                     \
+    }
 
 #ifdef RINGX_QUICK
 #define RINGX_FORWARD_LIST(T)                                                                                          \
