@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/* Timing of one plan by a crew, and a check of all it computed. */
+#include "bench_measure.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct timed { /* one rank's part */
+    crew *crew;
+    const settings *settings;
+    ringx_problem problem;
+    ringx_plan *plan;
+    bool backward;
+    int64_t tokens, *positions;
+    field fields[TENSORS];
+    guarded workspace;
+    ringx_args args;
+    double *seconds[PASSES], *exposed[PASSES]; /* [iterations], of the slowest rank */
+} timed;
+
+/* ---- peak memory of this process
+ * --------------------------------------------------------------------------------------------- */
+
+static void reset_peak(void)
+{
+    FILE *file = fopen("/proc/self/clear_refs", "w");
+    if (file) {
+        fputs("5", file);
+        fclose(file);
+    }
+}
+
+static double peak_bytes(void)
+{
+    FILE *file = fopen("/proc/self/status", "r");
+    char line[128];
+    double kib = 0;
+    while (file && fgets(line, sizeof line, file))
+        if (strncmp(line, "VmHWM:", 6) == 0)
+            kib = strtod(line + 6, NULL);
+    if (file)
+        fclose(file);
+    return 1024 * kib;
+}
+
+/* ---- tensors
+ * --------------------------------------------------------------------------------------------------------------- */
+
+typedef void (*row_visit)(timed *t, tensor_id id, void *row, uint64_t first, size_t count, void *context);
+
+/* Rows of a packed local tensor; first: the row's first element in the global tensor.  lse: one element a row. */
+static void each_row(timed *t, tensor_id id, row_visit visit, void *context)
+{
+    int64_t s[4];
+    tensor_sizes(&t->problem, id, t->problem.tokens, s);
+    bool lse = id == T_LSE;
+    int64_t outer = lse ? s[0] * s[2] : s[0], width = lse ? 1 : s[2] * s[3];
+    size_t bytes = t->fields[id].element_bytes;
+    char *data = t->fields[id].tensor.data;
+    for (int64_t o = 0; o < outer; o++)
+        for (int64_t i = 0; i < t->tokens; i++) {
+            uint64_t row = (uint64_t)(o * t->problem.tokens + t->positions[i]);
+            visit(t, id, data + (size_t)((o * t->tokens + i) * width) * bytes, row * (uint64_t)width, (size_t)width,
+                  context);
+        }
+}
+
+static void fill_row(timed *t, tensor_id id, void *row, uint64_t first, size_t count, void *context)
+{
+    (void)context;
+    random_fill(t->problem.dtype, random_word(t->settings->seed, (uint64_t)id), first, 1, row, count);
+}
+
+typedef struct sums {
+    double projection, square;
+} sums;
+
+static void sum_row(timed *t, tensor_id id, void *row, uint64_t first, size_t count, void *context)
+{
+    sums *total = context;
+    uint64_t key = random_word(t->settings->seed, 100 + (uint64_t)id);
+    for (size_t i = 0; i < count; i++) {
+        bool single = id == T_LSE || t->problem.dtype == RINGX_F32;
+        double x = single ? (double)((float *)row)[i] : (double)half_to_float(t->problem.dtype, ((uint16_t *)row)[i]);
+        if (isinf(x) && x < 0 && id == T_LSE)
+            x = 0; /* a row without keys */
+        total->projection += (random_word(key, first + i) & 1) ? x : -x;
+        total->square += x * x;
+    }
+}
+
+static int create(timed *t)
+{
+    t->tokens = ringx_plan_local_tokens(t->plan);
+    t->positions = allocate((size_t)t->tokens * sizeof(int64_t));
+    if (!t->positions)
+        return CODE_NO_MEMORY;
+    ringx_plan_positions(t->plan, t->positions);
+    for (tensor_id id = 0; id < TENSORS; id++) {
+        int64_t sizes[4];
+        if (!t->backward && (id == T_DOUT || id == T_DQ || id == T_DK || id == T_DV))
+            continue;
+        tensor_sizes(&t->problem, id, t->tokens, sizes);
+        int code = field_create(&t->fields[id], sizes, id == T_LSE ? RINGX_F32 : t->problem.dtype, FIELD_PACKED, 0);
+        if (code)
+            return code;
+        if (id <= T_DOUT)
+            each_row(t, id, fill_row, NULL);
+    }
+    for (int p = 0; p < PASSES; p++) {
+        t->seconds[p] = allocate((size_t)t->settings->iterations * sizeof(double));
+        t->exposed[p] = allocate((size_t)t->settings->iterations * sizeof(double));
+        if (!t->seconds[p] || !t->exposed[p])
+            return CODE_NO_MEMORY;
+    }
+    int code = guarded_create(&t->workspace, ringx_plan_workspace(t->plan));
+    t->args = trial_args(t->fields, &t->workspace);
+    return code;
+}
+
+static void destroy(timed *t)
+{
+    for (int id = 0; id < TENSORS; id++)
+        field_destroy(&t->fields[id]);
+    for (int p = 0; p < PASSES; p++) {
+        free(t->seconds[p]);
+        free(t->exposed[p]);
+    }
+    guarded_destroy(&t->workspace);
+    free(t->positions);
+    ringx_plan_destroy(t->plan);
+}
+
+/* ---- timing
+ * ---------------------------------------------------------------------------------------------------------------- */
+
+static int run_pass(timed *t, int pass, int64_t iteration)
+{
+    ringx_timing timing[PASSES] = {{0}};
+    t->crew->ops->barrier(t->crew);
+    double begin = seconds_now();
+    ringx_status status = pass ? ringx_backward(t->plan, &t->args) : ringx_forward(t->plan, &t->args);
+    double took[2] = {seconds_now() - begin, 0};
+    int code = crew_agree(t->crew, fail_status(status, pass ? "backward" : "forward"));
+    if (code)
+        return code;
+    ringx_plan_timing(t->plan, &timing[PASS_FORWARD], &timing[PASS_BACKWARD]);
+    took[1] = timing[pass].exposed_s;
+    crew_max(t->crew, took, 2);
+    if (iteration >= 0) {
+        t->seconds[pass][iteration] = took[0];
+        t->exposed[pass][iteration] = took[1];
+    }
+    return CODE_GOOD;
+}
+
+static int run_all(timed *t)
+{
+    int code = CODE_GOOD;
+    for (int64_t i = -t->settings->warmup; i < t->settings->iterations && !code; i++) {
+        code = run_pass(t, PASS_FORWARD, i);
+        if (!code && t->backward)
+            code = run_pass(t, PASS_BACKWARD, i);
+        if (t->crew->rank == 0)
+            progress_step((size_t)(i + t->settings->warmup + 1), NULL);
+    }
+    return code;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double sort_for_median(double *values, int64_t n)
+{
+    qsort(values, (size_t)n, sizeof *values, by_size);
+    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+static void report(timed *t, measurement *m)
+{
+    ringx_plan_info info;
+    ringx_plan_describe(t->plan, &info);
+    snprintf(m->algorithm, sizeof m->algorithm, "%s", info.algorithm);
+    snprintf(m->layout, sizeof m->layout, "%s", info.layout);
+    snprintf(m->kernel, sizeof m->kernel, "%s", info.kernel);
+    snprintf(m->transport, sizeof m->transport, "%s", info.transport);
+    m->ranks = info.ranks;
+    m->threads = info.threads;
+    m->lookahead = info.lookahead;
+    m->slices = info.slices;
+    for (int p = 0; p <= t->backward; p++) {
+        const ringx_traffic *traffic = p ? &info.backward : &info.forward;
+        double largest[2] = {(double)traffic->wire_bytes, (double)traffic->messages}, flops = traffic->flops;
+        int64_t n = t->settings->iterations;
+        crew_max(t->crew, largest, 2);
+        crew_sum(t->crew, &flops, 1);
+        m->pass[p] = (pass_figures){.median_s = sort_for_median(t->seconds[p], n),
+                                    .least_s = t->seconds[p][0],
+                                    .most_s = t->seconds[p][n - 1],
+                                    .exposed_s = sort_for_median(t->exposed[p], n),
+                                    .flops = flops,
+                                    .wire_bytes = largest[0],
+                                    .messages = largest[1]};
+    }
+    double bytes[2] = {(double)info.workspace_bytes, peak_bytes()};
+    crew_max(t->crew, bytes, 2);
+    m->workspace_bytes = bytes[0];
+    m->peak_bytes = bytes[1];
+}
+
+static void summarise(timed *t, measurement *m)
+{
+    for (tensor_id id = T_OUT; id < TENSORS; id++) {
+        sums total = {0, 0};
+        if (t->fields[id].memory)
+            each_row(t, id, sum_row, &total);
+        double both[2] = {total.projection, total.square};
+        crew_sum(t->crew, both, 2);
+        m->projection[id] = both[0];
+        m->norm[id] = sqrt(both[1]);
+    }
+}
+
+int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, const char *timeline)
+{
+    timed t = {.crew = c, .settings = s, .problem = settings_problem(s), .backward = !s->forward_only};
+    *m = (measurement){.ranks = c->ranks};
+    c->ops->barrier(c);
+    if (c->leads_process)
+        reset_peak();
+    c->ops->barrier(c);
+    int code = crew_agree(c, fail_status(ringx_plan_create(&t.plan, &t.problem, o, c->comm), "plan"));
+    if (!code)
+        code = crew_agree(c, create(&t));
+    if (!code)
+        code = run_all(&t);
+    if (!code) {
+        report(&t, m);
+        summarise(&t, m);
+    }
+    if (!code && timeline) {
+        ringx_status status = ringx_plan_draw(t.plan, timeline);
+        int drawn = fail_status(status, "timeline");
+        code = crew_agree(c, status == RINGX_IO ? CODE_CANNOT_WRITE : drawn);
+    }
+    destroy(&t);
+    return code;
+}
+
+int measurements_agree(const settings *s, const measurement *a, const measurement *b, const char *what)
+{
+    double tolerance = s->dtype == RINGX_F32 ? 1e-4 : s->dtype == RINGX_BF16 ? 3e-2 : 4e-3;
+    for (tensor_id id = T_OUT; id < TENSORS; id++) {
+        double size = fmax(a->norm[id], b->norm[id]), difference = fabs(a->projection[id] - b->projection[id]);
+        if (!(difference <= tolerance * size) || !(fabs(a->norm[id] - b->norm[id]) <= tolerance * size))
+            return fail(CODE_WRONG, "%s: %s differs from the first run by %.3g of its norm %.3g, allowed %.3g", what,
+                        tensor_names[id], difference / size, size, tolerance);
+    }
+    return CODE_GOOD;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* Timing of one plan by a crew, and a check of all it computed. */
+#ifndef RINGX_COMMAND_BENCH_MEASURE_H
+#define RINGX_COMMAND_BENCH_MEASURE_H
+
+#include "judge.h"
+
+enum { PASS_FORWARD, PASS_BACKWARD, PASSES };
+
+typedef struct pass_figures {                    /* slowest rank; the same on every rank */
+    double median_s, least_s, most_s, exposed_s; /* exposed: median */
+    double flops;                                /* of all ranks */
+    double wire_bytes, messages;                 /* of the rank that has most */
+} pass_figures;
+
+typedef struct measurement {
+    char algorithm[32], layout[32], kernel[32], transport[32];
+    int ranks, threads, lookahead, slices;
+    pass_figures pass[PASSES];
+    double workspace_bytes, peak_bytes; /* largest over ranks; of a process: what was in use at most */
+    /* Of each result over all ranks: a random projection and the norm.  Two runs that agree have close projections. */
+    double projection[TENSORS], norm[TENSORS];
+} measurement;
+
+/* Collective.  Inputs are functions of the global position, so that any split has the same. */
+int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, const char *timeline);
+
+/* CODE_WRONG unless all projections agree within the tolerance of the dtype. */
+int measurements_agree(const settings *s, const measurement *a, const measurement *b, const char *what);
+
+#endif
