@@ -237,14 +237,13 @@ static void queries_carefully(backward_work *w)
 static void queries_block(backward_work *w, const ringx_query_slice *slice)
 {
     const ringx_shape *shape = w->job->shape;
-    int64_t panels = (w->keys + WIDTH - 1) / WIDTH;
+    const flat_panels ds = {
+        .count = (w->keys + WIDTH - 1) / WIDTH, .panel = w->panel, .a = w->ds, .block = (int64_t)QUERY_BLOCK * WIDTH};
     if (w->odd_k)
         queries_carefully(w);
     else
         for (int64_t e = 0; e < w->flat_dim; e += FLAT_WIDTH)
-            for (int64_t r = 0; r < w->count; r += FLAT_ROWS)
-                flat_tile(r, panels, w->panel, w->ds, (int64_t)QUERY_BLOCK * WIDTH, w->kf + e * RINGX_UNIT,
-                          w->dq + r * w->flat_dim + e, w->flat_dim);
+            product_flat(round_up(w->count, FLAT_ROWS), &ds, w->kf + e * RINGX_UNIT, w->dq + e, w->flat_dim);
     const float scale = (float)shape->scale;
     for (int64_t r = 0; r < w->count; r++) {
         if (w->row[r].low >= w->row[r].high)
@@ -288,6 +287,10 @@ static bool pack_queries(backward_work *w, const ringx_query_slice *slice, ringx
         bool seeing = r < w->count && row->low < row->high;
         const void *q = seeing ? ringx__view_row(&slice->q, bytes, w->batch, row->token, row->head) : NULL;
         const void *g = seeing ? ringx__view_row(&slice->dout, bytes, w->batch, row->token, row->head) : NULL;
+        if (seeing) {
+            prefetch_ahead(q, &slice->q, shape->head_dim, bytes);
+            prefetch_ahead(g, &slice->dout, shape->value_dim, bytes);
+        }
         odd_q = widen_row(q, shape->dtype, seeing ? shape->head_dim : 0, w->q_factor, w->q + r * w->q_stride, w->dim,
                           odd_q);
         odd_g =
@@ -326,6 +329,8 @@ static void pack_block(backward_work *w, const ringx_key_slice *slice)
             bool there = key < w->keys;
             const void *k = there ? ringx__view_row(&slice->k, bytes, w->batch, w->block + key, w->kv_head) : NULL;
             float *row = w->rows + i * w->flat_dim;
+            if (there)
+                prefetch_ahead(k, &slice->k, shape->head_dim, bytes);
             odd = widen_row(k, shape->dtype, there ? shape->head_dim : 0, 1, row, w->flat_dim, odd);
             scatter_row(row, w->flat_dim, FLAT_WIDTH, RINGX_UNIT, key, w->kf);
         }
@@ -334,6 +339,8 @@ static void pack_block(backward_work *w, const ringx_key_slice *slice)
             int64_t key = p * WIDTH + i;
             bool there = key < w->keys;
             const void *v = there ? ringx__view_row(&slice->v, bytes, w->batch, w->block + key, w->kv_head) : NULL;
+            if (there)
+                prefetch_ahead(v, &slice->v, shape->value_dim, bytes);
             widen_row(v, shape->dtype, there ? shape->value_dim : 0, 1, w->rows + i * w->value_dim, w->value_dim,
                       ignored);
         }

@@ -16,7 +16,8 @@
 #include "core/philox.h"
 #include "kernel/cpu_tasks.h"
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE   static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline)) /* leaves all registers to the loop inside */
 
 enum { WIDTH = WIDE * VL, FLAT_WIDTH = FLAT * VL, MAX_DIM = 256 };
 

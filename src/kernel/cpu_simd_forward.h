@@ -217,6 +217,8 @@ static bool pack_keys(forward_work *w, const ringx_key_slice *slice, int64_t blo
         }
         const void *k = ringx__view_row(&slice->k, bytes, w->batch, block + i, w->kv_head);
         const void *v = ringx__view_row(&slice->v, bytes, w->batch, block + i, w->kv_head);
+        prefetch_ahead(k, &slice->k, shape->head_dim, bytes);
+        prefetch_ahead(v, &slice->v, shape->value_dim, bytes);
         widen_row(k, shape->dtype, shape->head_dim, 1, w->k + i * w->dim, w->dim, ignored);
         odd = widen_row(v, shape->dtype, shape->value_dim, 1, w->rows, w->value_dim, odd);
         scatter_row(w->rows, w->value_dim, WIDE_ROWS, RINGX_UNIT, i, w->v);

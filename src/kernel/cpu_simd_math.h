@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* exp2 and tanh on vectors.  Both pass NaN on. */
 
-/* 2^x for x <= 128, relative error below 8e-8; 0 below 2^-126.  2^0 is exactly 1. */
+/* 2^x for x <= 128, relative error below 2e-7; 0 below 2^-126.  2^0 is exactly 1. */
 INLINE vec exp2_vec(vec x)
 {
     const vec magic = v_set1(12582912.0f + 127.0f); /* rounds to an integer and leaves 127 + it in the low bits */
     x = v_max(v_set1(-127.0f), x);
     vec bits = v_add(x, magic), f = v_sub(x, v_sub(bits, magic));
-    vec p = v_fma(v_set1(0x1.41fbbcp-13f), f, v_set1(0x1.5f3e54p-10f));
-    p = v_fma(p, f, v_set1(0x1.3b2d4cp-7f));
-    p = v_fma(p, f, v_set1(0x1.c6aee8p-5f));
-    p = v_fma(p, f, v_set1(0x1.ebfbdcp-3f));
-    p = v_fma(p, f, v_set1(0x1.62e430p-1f));
+    vec p = v_fma(v_set1(0x1.5bba14p-10f), f, v_set1(0x1.3cea88p-7f));
+    p = v_fma(p, f, v_set1(0x1.c6b752p-5f));
+    p = v_fma(p, f, v_set1(0x1.ebf9bcp-3f));
+    p = v_fma(p, f, v_set1(0x1.62e42ap-1f));
     p = v_fma(p, f, v_set1(1.0f));
     return v_mul(p, v_exponent(bits));
 }

@@ -54,6 +54,17 @@ static vec widen_row(const void *from, ringx_dtype dtype, int64_t n, float facto
     return widen_as(from, RINGX_F16, n, factor, to, padded, odd);
 }
 
+enum { AHEAD = 6 }; /* rows */
+
+/* Asks for the row that lies AHEAD tokens after this one, which need not exist: rows are a stride apart, and hardware
+ * prefetchers do not follow. */
+INLINE void prefetch_ahead(const void *row, const ringx_view *view, int64_t dim, size_t element_bytes)
+{
+    uintptr_t at = (uintptr_t)row + (uintptr_t)(AHEAD * view->token_stride) * element_bytes;
+    for (uintptr_t end = at + (uintptr_t)dim * element_bytes; at < end; at += 64)
+        __builtin_prefetch((const void *)at);
+}
+
 static bool is_odd(vec odd)
 {
     float part[VL];

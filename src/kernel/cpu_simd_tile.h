@@ -35,14 +35,14 @@ INLINE void wide_tile(int64_t depth, const float *a, int64_t row, int64_t step, 
 }
 
 /* c[rows][WIDTH] = Σ_k a[i·row + k]·b[k][WIDTH]; rows a multiple of WIDE_ROWS */
-static void product(int64_t rows, int64_t depth, const float *a, int64_t row, const float *b, float *c)
+NOINLINE void product(int64_t rows, int64_t depth, const float *a, int64_t row, const float *b, float *c)
 {
     for (int64_t i = 0; i < rows; i += WIDE_ROWS)
         wide_tile(depth, a + i * row, row, 1, b, c + i * WIDTH, NULL, CLEAR);
 }
 
 /* c[rows][WIDTH] += Σ_k a[i + k·step]·b[k][WIDTH]; rows a multiple of WIDE_ROWS */
-static void product_add(int64_t rows, int64_t depth, const float *a, int64_t step, const float *b, float *c)
+NOINLINE void product_add(int64_t rows, int64_t depth, const float *a, int64_t step, const float *b, float *c)
 {
     for (int64_t i = 0; i < rows; i += WIDE_ROWS)
         wide_tile(depth, a + i, 1, step, b, c + i * WIDTH, NULL, ADD);
@@ -50,8 +50,8 @@ static void product_add(int64_t rows, int64_t depth, const float *a, int64_t ste
 
 /* c[rows][WIDTH] = c·f + Σ_k a[i / WIDE_ROWS][k][i % WIDE_ROWS]·b[k][WIDTH], where a block of a is `block` floats long
  */
-static void product_fold(int64_t rows, int64_t depth, const float *a, int64_t block, const float *b, float *c,
-                         const float *f)
+NOINLINE void product_fold(int64_t rows, int64_t depth, const float *a, int64_t block, const float *b, float *c,
+                           const float *f)
 {
     vec factor[WIDE];
     for (int j = 0; j < WIDE; j++)
@@ -62,8 +62,8 @@ static void product_fold(int64_t rows, int64_t depth, const float *a, int64_t bl
 
 /* The same three sums as product_add and product_fold (c is already scaled), but a pair (k, column) enters only where
  * it is live: for panels where a 0 weight could meet NaN or infinity.  live[k] holds WIDTH lanes as 0 or -1. */
-static void product_where(int64_t rows, int64_t depth, const float *a, int64_t row, int64_t step, const float *b,
-                          float *c, const int32_t (*live)[WIDTH])
+NOINLINE void product_where(int64_t rows, int64_t depth, const float *a, int64_t row, int64_t step, const float *b,
+                            float *c, const int32_t (*live)[WIDTH])
 {
     for (int64_t i = 0; i < rows; i++)
         for (int j = 0; j < WIDE; j++) {
@@ -76,37 +76,44 @@ static void product_where(int64_t rows, int64_t depth, const float *a, int64_t r
         }
 }
 
-/* One of the panels whose products flat_tile sums: rows [begin, end) of a are filled, the others do not count. */
+/* One of the panels whose products product_flat sums: rows [begin, end) of a are filled, the others do not count. */
 typedef struct flat_panel {
     int64_t begin, end, depth;
 } flat_panel;
 
-/* c[FLAT_ROWS][FLAT_WIDTH] = Σ_panels Σ_k a[panel][row + i][k]·b[panel·WIDTH + k][FLAT_WIDTH]; panels of a are `block`
- * floats apart */
-INLINE void flat_tile(int64_t row, int64_t panels, const flat_panel *panel, const float *a, int64_t block,
-                      const float *b, float *c, int64_t c_stride)
+typedef struct flat_panels {
+    int64_t count;
+    const flat_panel *panel;
+    const float *a; /* [panel][block / WIDTH rows][WIDTH] */
+    int64_t block;  /* floats from panel to panel */
+} flat_panels;
+
+/* c[rows][FLAT_WIDTH] = Σ_panels Σ_k a[panel][i][k]·b[panel·WIDTH + k][FLAT_WIDTH]; rows a multiple of FLAT_ROWS */
+NOINLINE void product_flat(int64_t rows, const flat_panels *in, const float *b, float *c, int64_t c_stride)
 {
-    vec s[FLAT_ROWS][FLAT];
-    for (int i = 0; i < FLAT_ROWS; i++)
-        for (int j = 0; j < FLAT; j++)
-            s[i][j] = v_set1(0);
-    a += row * WIDTH;
-    for (int64_t p = 0; p < panels; p++, a += block, b += (int64_t)WIDTH * FLAT_WIDTH) {
-        if (panel[p].begin >= row + FLAT_ROWS || panel[p].end <= row)
-            continue;
-        const float *x = a, *y = b;
-        for (int64_t k = 0; k < panel[p].depth; k++, x++, y += FLAT_WIDTH) {
-            vec z[FLAT];
+    for (int64_t row = 0; row < rows; row += FLAT_ROWS, c += FLAT_ROWS * c_stride) {
+        vec s[FLAT_ROWS][FLAT];
+        for (int i = 0; i < FLAT_ROWS; i++)
             for (int j = 0; j < FLAT; j++)
-                z[j] = v_load(y + j * VL);
-            for (int i = 0; i < FLAT_ROWS; i++) {
-                vec w = v_set1(x[i * WIDTH]);
+                s[i][j] = v_set1(0);
+        for (int64_t p = 0; p < in->count; p++) {
+            const flat_panel *panel = &in->panel[p];
+            if (panel->begin >= row + FLAT_ROWS || panel->end <= row)
+                continue;
+            const float *x = in->a + p * in->block + row * WIDTH, *y = b + p * WIDTH * FLAT_WIDTH;
+            for (const float *stop = x + panel->depth; x < stop; x++, y += FLAT_WIDTH) {
+                vec z[FLAT];
                 for (int j = 0; j < FLAT; j++)
-                    s[i][j] = v_fma(w, z[j], s[i][j]);
+                    z[j] = v_load(y + j * VL);
+                for (int i = 0; i < FLAT_ROWS; i++) {
+                    vec w = v_set1(x[i * WIDTH]);
+                    for (int j = 0; j < FLAT; j++)
+                        s[i][j] = v_fma(w, z[j], s[i][j]);
+                }
             }
         }
+        for (int i = 0; i < FLAT_ROWS; i++)
+            for (int j = 0; j < FLAT; j++)
+                v_store(c + i * c_stride + j * VL, s[i][j]);
     }
-    for (int i = 0; i < FLAT_ROWS; i++)
-        for (int j = 0; j < FLAT; j++)
-            v_store(c + i * c_stride + j * VL, s[i][j]);
 }

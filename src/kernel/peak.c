@@ -21,8 +21,8 @@ double ringx_fma_peak(int threads)
 #pragma omp parallel num_threads(threads > 0 ? threads : 1) reduction(+ : sum)
     {
         double best = 0;
-        float sink = 0;
         for (int repeat = 0; repeat < REPEATS; repeat++) {
+            float sink = 0;
             double start = omp_get_wtime(), flops = simd->fma_rounds(ROUNDS, &sink);
             double rate = flops / (omp_get_wtime() - start);
             if (rate > best && !isnan(sink))
