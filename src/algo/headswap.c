@@ -269,7 +269,9 @@ static void ring_gradients(ringx_schedule *s, deal *d)
         grad_group(s, d, d->dkv);
         for (int j = 0; j < n && i > 1; j++)
             ringx__add(s, d->travelling[j], d->dkv[j], 0);
-        carve_group(s, d, "travelling", 0, 1, RINGX_DKV, (group + d->groups - 1) % d->groups, d->travelling);
+        bool home = i == d->groups - 1; /* read a lookahead later than the others: not in their slot */
+        carve_group(s, d, home ? "home" : "travelling", home, 1, RINGX_DKV, (group + d->groups - 1) % d->groups,
+                    d->travelling);
         pass_on(s, d, d->dkv, d->travelling, 0);
     }
 }

@@ -69,7 +69,8 @@ void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
         ringx__grad(s, &q, &dq, 1, &kv, &dkv, 1);
         if (!travelling.fresh)
             ringx__add(s, travelling, dkv, 0);
-        travelling = ringx__block(s, "travelling", 0, RINGX_DKV, around(g, -i - 1));
+        bool home = i == g->ranks - 1; /* read a lookahead later than the others: not in their slot */
+        travelling = ringx__block(s, home ? "home" : "travelling", home, RINGX_DKV, around(g, -i - 1));
         ringx__exchange_begin(s, 0);
         ringx__exchange_send(s, dkv, around(g, 1));
         ringx__exchange_receive(s, travelling, around(g, -1));
