@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* How long one operation of a communicator takes: what forecasts are calibrated with.  Host memory. */
-#include "comm/comm.h"
+#include "comm/verbs.h"
 #include "core/shape.h"
 #include "device/device.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 typedef struct bench {
     ringx_comm *comm;
@@ -16,13 +15,6 @@ typedef struct bench {
     double *mine, *all;      /* [repeats], [ranks · repeats] seconds */
     ringx_call call;
 } bench;
-
-static double timeout_s(void)
-{
-    const char *text = getenv("RINGX_TIMEOUT");
-    double seconds = text ? strtod(text, NULL) : 0;
-    return seconds > 0 ? seconds : 300;
-}
 
 static ringx_status run(const bench *b)
 {
@@ -123,7 +115,7 @@ ringx_status ringx_comm_time(ringx_comm *comm, ringx_comm_op op, size_t bytes, i
                .op = op,
                .bytes = bytes,
                .count = bytes / sizeof(float),
-               .call = {.what = "timing of the communicator", .deadline_s = timeout_s()}};
+               .call = {.what = "timing of the communicator", .deadline_s = ringx__comm_timeout()}};
     ringx_status status = prepare(&b, repeats);
     if (status == RINGX_OK)
         status = measure(&b, repeats, seconds);

@@ -159,6 +159,12 @@ static ringx_status sticky(ringx_comm *comm)
     return inner->ops->poll(inner);
 }
 
+static ringx_comm *host(ringx_comm *comm)
+{
+    ringx_comm *inner = inner_of(comm);
+    return inner->ops->host ? inner->ops->host(inner) : comm;
+}
+
 static void destroy(ringx_comm *comm)
 {
     faulty_comm *f = (faulty_comm *)comm;
@@ -183,6 +189,7 @@ const ringx_comm_ops ringx__comm_faulty = {
     .nodes = nodes,
     .abort = tell,
     .poll = sticky,
+    .host = host,
     .destroy = destroy,
 };
 

@@ -6,7 +6,7 @@
 
 enum { MOST_RANKS = 1024 };
 
-/* ---- groups ------------------------------------------------------------------------------------------------------ */
+/* ---- groups ----------------------------------------------------------------------------------------------------- */
 
 ringx_status ringx__group_create(ringx_world *world, int members, ringx_group **group)
 {
@@ -40,7 +40,7 @@ static void group_destroy(ringx_comm *comm, ringx_group *group)
     pthread_mutex_unlock(&w->lock);
 }
 
-/* ---- failures from outside --------------------------------------------------------------------------------------- */
+/* ---- failures from outside -------------------------------------------------------------------------------------- */
 
 static void tell(ringx_comm *comm, int culprit, ringx_status status, const char *message)
 {
@@ -60,7 +60,7 @@ static ringx_status sticky(ringx_comm *comm)
     return status;
 }
 
-/* ---- the world --------------------------------------------------------------------------------------------------- */
+/* ---- the world -------------------------------------------------------------------------------------------------- */
 
 static void world_free(ringx_world *w)
 {

@@ -82,7 +82,7 @@ typedef struct ringx_threads {
 ringx_status ringx__group_create(ringx_world *world, int members, ringx_group **group);
 void ringx__group_release(ringx_group *group);
 
-/* ---- threads_wait.c: with the lock held -------------------------------------------------------------------------- */
+/* ---- threads_wait.c: with the lock held ------------------------------------------------------------------------- */
 
 bool ringx__seat_ripe(const ringx_world *world, int rank); /* what it waits for has come */
 
@@ -98,7 +98,7 @@ void ringx__world_signal(ringx_world *world);
 ringx_status ringx__world_fail(ringx_world *world, int culprit, ringx_status status, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* ---- threads_calls.c --------------------------------------------------------------------------------------------- */
+/* ---- threads_calls.c -------------------------------------------------------------------------------------------- */
 
 ringx_world *ringx__threads_world(ringx_comm *comm);
 int ringx__members_of(ringx_comm *comm, const ringx_group *group);
@@ -124,7 +124,7 @@ void ringx__group_signal(ringx_world *world, const ringx_group *group, int rank)
 bool ringx__post_complete(const ringx_post *post, const uint64_t *count);         /* every member is past this call */
 void ringx__copy(void *to, const void *from, size_t bytes);
 
-/* ---- threads_pairs.c, threads_all.c ------------------------------------------------------------------------------ */
+/* ---- threads_pairs.c, threads_all.c ----------------------------------------------------------------------------- */
 
 ringx_status ringx__threads_broadcast(ringx_comm *comm, ringx_group *group, const void *from, void *to, size_t bytes,
                                       int root, const ringx_call *call);

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* ---- coming together --------------------------------------------------------------------------------------------- */
+/* ---- coming together -------------------------------------------------------------------------------------------- */
 
 /* All members come together; after it their posts may be read and their memory used, until unite_end. */
 static bool unite(ringx_comm *comm)
@@ -42,7 +42,7 @@ static const ringx_post *post_of(const ringx_world *w, const ringx_group *g, int
     return &w->seats[g->rank_of[index]].post;
 }
 
-/* ---- calls in which all members come together -------------------------------------------------------------------- */
+/* ---- calls in which all members come together ------------------------------------------------------------------- */
 
 ringx_status ringx__threads_allgather(ringx_comm *comm, ringx_group *group, const void *from, void *to,
                                       const size_t *bytes, const size_t *offsets, const ringx_call *call)
@@ -175,7 +175,7 @@ ringx_status ringx__threads_agree(ringx_comm *comm, const void *mine, size_t byt
     return unite_end(comm);
 }
 
-/* ---- groups ------------------------------------------------------------------------------------------------------ */
+/* ---- groups ----------------------------------------------------------------------------------------------------- */
 
 /* All have come: makes the group of `rank`'s colour and gives each member a reference. */
 static ringx_status make_group(ringx_world *w, int rank)

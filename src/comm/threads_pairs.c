@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* ---- broadcast --------------------------------------------------------------------------------------------------- */
+/* ---- broadcast -------------------------------------------------------------------------------------------------- */
 
 static ringx_status broadcast_root(ringx_comm *comm)
 {
@@ -54,7 +54,7 @@ ringx_status ringx__threads_broadcast(ringx_comm *comm, ringx_group *group, cons
     return is_root ? broadcast_root(comm) : broadcast_reader(comm);
 }
 
-/* ---- exchange ---------------------------------------------------------------------------------------------------- */
+/* ---- exchange --------------------------------------------------------------------------------------------------- */
 
 /* Index of the first non-empty message to peer at or after i. */
 static size_t find_message(const ringx_message *messages, size_t count, size_t i, int peer)

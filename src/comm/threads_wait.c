@@ -12,7 +12,7 @@
 
 static const double first_look_s = 0.05, last_look_s = 1.0; /* between looks for circles */
 
-/* ---- waking ------------------------------------------------------------------------------------------------------ */
+/* ---- waking ----------------------------------------------------------------------------------------------------- */
 
 void ringx__seat_signal(ringx_world *world, int rank)
 {
@@ -37,7 +37,7 @@ ringx_status ringx__world_fail(ringx_world *world, int culprit, ringx_status sta
     return world->failure.status;
 }
 
-/* ---- who needs whom ---------------------------------------------------------------------------------------------- */
+/* ---- who needs whom --------------------------------------------------------------------------------------------- */
 
 static bool messages_ripe(const ringx_world *world, int rank)
 {
@@ -87,7 +87,7 @@ static bool needs(const ringx_world *world, int rank, int other)
     return count[i] <= post->number;
 }
 
-/* ---- blame ------------------------------------------------------------------------------------------------------- */
+/* ---- blame ------------------------------------------------------------------------------------------------------ */
 
 /* Sets world->flags[r] for the ranks that `rank` waits for in the end; returns how many. */
 static int find_culprits(ringx_world *world, int rank)
@@ -160,7 +160,7 @@ static void fail_late(ringx_world *world, int rank)
                       via);
 }
 
-/* ---- waiting ----------------------------------------------------------------------------------------------------- */
+/* ---- waiting ---------------------------------------------------------------------------------------------------- */
 
 static void fail_if_gone(ringx_world *world, int rank)
 {

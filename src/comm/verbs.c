@@ -2,6 +2,7 @@
 /* What every transport checks of the arguments of its calls. */
 #include "comm/verbs.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const names[RINGX_VERBS] = {
@@ -24,6 +25,13 @@ const char *ringx__verb_name(ringx_verb verb)
 const char *ringx__call_what(const ringx_call *call, ringx_verb verb)
 {
     return call && call->what ? call->what : names[verb];
+}
+
+double ringx__comm_timeout(void)
+{
+    const char *text = getenv("RINGX_TIMEOUT");
+    double seconds = text ? strtod(text, NULL) : 0;
+    return seconds > 0 ? seconds : 300;
 }
 
 double ringx__call_seconds(const ringx_call *call)

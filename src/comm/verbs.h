@@ -23,6 +23,9 @@ const char *ringx__verb_name(ringx_verb verb);
 /* What a call says of itself, never NULL. */
 const char *ringx__call_what(const ringx_call *call, ringx_verb verb);
 
+/* Seconds to wait for other ranks where no caller says: RINGX_TIMEOUT, else 300. */
+double ringx__comm_timeout(void);
+
 /* The call's deadline as monotonic seconds to wait, in 0 … 1e9. */
 double ringx__call_seconds(const ringx_call *call);
 

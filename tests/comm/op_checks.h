@@ -28,8 +28,7 @@ typedef struct op_check { /* one rank's view of a group */
 
 enum { GUARD = 64, POISON = 0xA5 };
 
-/* ---- randomness ----------------------------------------------------------------------------------------------------
- */
+/* ---- randomness ------------------------------------------------------------------------------------------------- */
 
 static inline uint64_t mix(uint64_t a, uint64_t b)
 {
@@ -61,8 +60,7 @@ static inline int rank_at(const op_check *c, int index)
     return c->rank_of ? c->rank_of[index] : index;
 }
 
-/* ---- buffers -------------------------------------------------------------------------------------------------------
- */
+/* ---- buffers ---------------------------------------------------------------------------------------------------- */
 
 static inline unsigned char *guarded(size_t bytes)
 {
@@ -117,8 +115,7 @@ static inline float rounded(ringx_dtype dtype, float x)
     return get(&wide, dtype, 0);
 }
 
-/* ---- verdicts ------------------------------------------------------------------------------------------------------
- */
+/* ---- verdicts --------------------------------------------------------------------------------------------------- */
 
 static inline bool bad(op_check *c, const char *op, const char *why)
 {
@@ -153,8 +150,7 @@ static inline bool is_sum(const op_check *c, const void *data, ringx_dtype dtype
     return true;
 }
 
-/* ---- the operations ------------------------------------------------------------------------------------------------
- */
+/* ---- the operations --------------------------------------------------------------------------------------------- */
 
 static inline bool check_broadcast(op_check *c, size_t bytes, int root, bool in_place)
 {
@@ -345,8 +341,7 @@ static inline bool check_exchange(op_check *c, size_t most)
     return good || bad(c, "exchange", status == RINGX_OK ? "wrong bytes" : ringx_last_error());
 }
 
-/* ---- all of them ---------------------------------------------------------------------------------------------------
- */
+/* ---- all of them ------------------------------------------------------------------------------------------------ */
 
 /* One operation, all of it drawn from the seed, which is the same on all members.  Whole-communicator operations are
  * drawn only if c->group is NULL. */

@@ -5,8 +5,7 @@
 #include "comm/rank_threads.h"
 #include "device/device.h"
 
-/* ---- every operation × every rank × every fault --------------------------------------------------------------------
- */
+/* ---- every operation × every rank × every fault ----------------------------------------------------------------- */
 
 enum { OPS = 9, RANKS = 3 };
 
@@ -154,8 +153,7 @@ static void test_delay_within(void **state)
     }
 }
 
-/* ---- disagreement: rank 1 of 3 does something else -----------------------------------------------------------------
- */
+/* ---- disagreement: rank 1 of 3 does something else -------------------------------------------------------------- */
 
 typedef struct quarrel {
     void (*call)(rank_thread *self, bool odd, const ringx_call *call);
@@ -304,8 +302,7 @@ static void test_destroyed_early(void **state)
     }
 }
 
-/* ---- wrong arguments are the failure of the rank that made them ----------------------------------------------------
- */
+/* ---- wrong arguments are the failure of the rank that made them ------------------------------------------------- */
 
 static void wrong_body(rank_thread *self)
 {
@@ -346,8 +343,7 @@ static void test_wrong_arguments(void **state)
     }
 }
 
-/* ---- whom to blame -------------------------------------------------------------------------------------------------
- */
+/* ---- whom to blame ---------------------------------------------------------------------------------------------- */
 
 /* Rank 3 is late for an exchange with rank 2; rank 2 is therefore missing elsewhere, and so is rank 1. */
 static void chain_body(rank_thread *self)
@@ -402,8 +398,7 @@ static void test_all_absent_named(void **state)
         expect(t, r, RINGX_STALLED, "forward step 12: waited 0.4 s for ranks 1 and 4");
 }
 
-/* ---- failures while others copy ------------------------------------------------------------------------------------
- */
+/* ---- failures while others copy --------------------------------------------------------------------------------- */
 
 /* A rank that fails in the middle frees its memory as soon as its call returns: nobody may still read it. */
 static void torn_body(rank_thread *self)
@@ -439,8 +434,7 @@ static void test_torn(void **state)
     }
 }
 
-/* ---- rules ---------------------------------------------------------------------------------------------------------
- */
+/* ---- rules ------------------------------------------------------------------------------------------------------ */
 
 static void test_rules(void **state)
 {

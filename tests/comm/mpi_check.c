@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/* The MPI transport, run under mpirun by scripts/check-mpi-transport:
+ *   mpi_check calls                 every operation, groups, random sequences, with large and with tiny messages
+ *   mpi_check faults                errors, drops and delays on every rank in every operation
+ *   mpi_check lost kill|exit|stop   the last rank ends (or stops) between two calls; the others must name it
+ * Prints one line per failure, "passed" on rank 0 if there was none, and exits with 0 or 1. */
+#include "comm/mpi_wire.h"
+#include "op_checks.h"
+
+#include "device/device.h"
+#include <signal.h>
+#include <unistd.h>
+
+static int failures;
+
+static void report(const char *what, const char *why)
+{
+    int rank;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    printf("rank %d: %s: %s\n", rank, what, why);
+    fflush(stdout);
+    failures++;
+}
+
+static op_check whole(ringx_comm *comm, double deadline_s)
+{
+    return (op_check){.comm = comm,
+                      .members = comm->ranks,
+                      .index = comm->rank,
+                      .exact = true,
+                      .call = {.what = "step under test", .deadline_s = deadline_s},
+                      .seed = 21};
+}
+
+static ringx_comm *make(void)
+{
+    ringx_comm *comm = NULL;
+    if (ringx_comm_from_mpi(MPI_COMM_WORLD, &comm) != RINGX_OK) {
+        report("ringx_comm_from_mpi", ringx_last_error());
+        MPI_Abort(MPI_COMM_WORLD, 1);
+    }
+    return comm;
+}
+
+/* ---- calls ------------------------------------------------------------------------------------------------------ */
+
+static void check_groups(ringx_comm *comm)
+{
+    op_check c = whole(comm, 120), sub[4];
+    int colours[64], rank_of[4][64];
+    for (int s = 0; s < 4; s++) { /* all apart, all together, two kinds, random */
+        for (int r = 0; r < comm->ranks; r++)
+            colours[r] = s == 0 ? r : s == 1 ? -7 : s == 2 ? r / 2 : (int)(mix(3, (uint64_t)r) % 2);
+        if (!check_split(&c, colours, &sub[s], rank_of[s])) {
+            report("split", c.message);
+            return;
+        }
+    }
+    for (int s = 0; s < 4; s++)
+        if (!check_each(&sub[s], 12 + (uint64_t)s))
+            report("group", sub[s].message);
+    for (uint64_t i = 0; i < 200 && !failures; i++) {
+        if (!check_one(&sub[i % 4], 1000 + i, 500))
+            report("group and all", sub[i % 4].message);
+        else if (!check_one(&c, 2000 + i, 500))
+            report("all and group", c.message);
+    }
+    for (int s = 0; s < 4; s++)
+        comm->ops->group_destroy(comm, sub[s].group);
+}
+
+static void check_random(ringx_comm *comm, uint64_t seed, int calls, size_t most)
+{
+    op_check c = whole(comm, 120);
+    uint64_t mine = mix(seed, (uint64_t)comm->rank);
+    for (int i = 0; i < calls && !failures; i++) {
+        if (draw(&mine, 40) == 0)
+            sleep_s(1e-6 * (double)draw(&mine, 1500));
+        if (!check_one(&c, mix(seed, (uint64_t)i), most))
+            report("random", c.message);
+    }
+}
+
+static void check_nodes(ringx_comm *comm)
+{
+    int node[64];
+    ringx_call call = {.what = "nodes", .deadline_s = 120};
+    if (comm->ops->nodes(comm, node, &call) != RINGX_OK)
+        report("nodes", ringx_last_error());
+    for (int r = 0; r < comm->ranks; r++) /* all tests run on one machine */
+        if (node[r] != 0)
+            report("nodes", "ranks of one machine are on different nodes");
+}
+
+static void check_times(ringx_comm *comm)
+{
+    for (int op = RINGX_OP_BROADCAST; op <= RINGX_OP_REDUCE_SCATTER && !failures; op++)
+        for (size_t bytes = 0; bytes < 3000000; bytes = bytes * 40 + 3) {
+            double seconds = -1;
+            if (ringx_comm_time(comm, (ringx_comm_op)op, bytes, 3, &seconds) != RINGX_OK || !(seconds > 0))
+                report("ringx_comm_time", ringx_last_error());
+        }
+}
+
+static void check_arguments(void)
+{
+    ringx_comm *comm = NULL;
+    if (ringx_comm_from_mpi(MPI_COMM_NULL, &comm) != RINGX_INVALID || comm)
+        report("MPI_COMM_NULL", "is accepted");
+    if (ringx_comm_from_mpi(MPI_COMM_WORLD, NULL) != RINGX_INVALID)
+        report("comm = NULL", "is accepted");
+}
+
+static void run_calls(void)
+{
+    static const size_t cuts[] = {(size_t)1 << 30, 13, 4096}, small[] = {64 << 10, 0, 100};
+    check_arguments();
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        ringx__mpi_cut = cuts[i];
+        ringx__mpi_small = small[i];
+        ringx_comm *comm = make();
+        op_check c = whole(comm, 120);
+        if (!check_each(&c, 11))
+            report("each", c.message);
+        check_groups(comm);
+        check_random(comm, 5, 600, 300);
+        check_random(comm, 6, 40, cuts[i] == 13 ? 3000 : 2000000);
+        ringx_comm_destroy(comm);
+    }
+    ringx__mpi_cut = cuts[0];
+    ringx__mpi_small = small[0];
+    ringx_comm *comm = make();
+    check_nodes(comm);
+    check_times(comm);
+    ringx_comm_destroy(comm);
+}
+
+/* ---- faults ----------------------------------------------------------------------------------------------------- */
+
+enum { OPS = 7 };
+
+static bool one_call(op_check *c, int op)
+{
+    switch (op) {
+    case 0:
+        return check_broadcast(c, 300, 1 % c->members, false);
+    case 1:
+        return check_allgather(c, 100, false, true);
+    case 2:
+        return check_reduce(c, 100, RINGX_F32, 0, false);
+    case 3:
+        return check_reduce_scatter(c, 100, RINGX_BF16, true);
+    case 4:
+        return check_allreduce_max(c, 100, false, false);
+    case 5:
+        return check_exchange(c, 200);
+    default:
+        return check_agree(c, 40);
+    }
+}
+
+/* Runs all calls until one fails; returns the status that stays. */
+static ringx_status run_until_failure(ringx_comm *comm, double deadline_s, char *message)
+{
+    op_check c = whole(comm, deadline_s);
+    bool good = true;
+    for (int round = 0; round < 2 && good; round++) /* small calls end without others: a failure shows later */
+        for (int op = 0; op < OPS && good; op++)
+            good = one_call(&c, op);
+    if (good && !check_agree(&c, 8))
+        good = false;
+    ringx_status status = comm->ops->poll(comm);
+    snprintf(message, 2 * RINGX_MESSAGE_BYTES, "%s", status == RINGX_OK ? c.message : ringx_last_error());
+    if (!good && status == RINGX_OK)
+        report("wrong result", c.message);
+    double begin = ringx__now();
+    for (int op = 0; op < OPS && status != RINGX_OK; op++)
+        if (one_call(&c, op) || comm->ops->poll(comm) != status || strcmp(ringx_last_error(), message) != 0)
+            report("a call after the failure", ringx_last_error());
+    if (ringx__now() - begin > 2)
+        report("calls after the failure", "took over 2 s");
+    return status;
+}
+
+static void check_fault(const char *kind, int victim, int op, double deadline_s)
+{
+    char plan[100], message[2 * RINGX_MESSAGE_BYTES], part[40], why[3 * RINGX_MESSAGE_BYTES];
+    snprintf(plan, sizeof plan, "rank=%d,call=%d,kind=%s", victim, op, kind);
+    snprintf(part, sizeof part, "rank %d", victim);
+    ringx_comm *comm = NULL;
+    if (ringx_comm_faulty(make(), plan, &comm) != RINGX_OK) {
+        report("ringx_comm_faulty", ringx_last_error());
+        return;
+    }
+    double begin = ringx__now();
+    ringx_status status = run_until_failure(comm, deadline_s, message), expected = RINGX_STALLED;
+    double seconds = ringx__now() - begin;
+    if (strcmp(kind, "error") == 0)
+        expected = comm->rank == victim ? RINGX_COMM : RINGX_PEER_DIED;
+    if (strcmp(kind, "delay:0.1") == 0)
+        expected = RINGX_OK;
+    snprintf(why, sizeof why, "status %d (expected %d), %.3f s, message \"%s\"", (int)status, (int)expected, seconds,
+             message);
+    if (status != expected || (status != RINGX_OK && !strstr(message, part)))
+        report(plan, why);
+    if (seconds > deadline_s + 5)
+        report(plan, "took too long");
+    ringx_comm_destroy(comm);
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+static void quarrel(int which)
+{
+    char x[64] = "", y[64 * 8], message[2 * RINGX_MESSAGE_BYTES];
+    float f[64] = {0}, g[64];
+    ringx_comm *comm = make();
+    const ringx_comm_ops *o = comm->ops;
+    ringx_call call = {.what = "quarrel", .deadline_s = 0.5};
+    ringx_message send = {(comm->rank + 1) % comm->ranks, x, 6};
+    ringx_message receive = {(comm->rank + comm->ranks - 1) % comm->ranks, y, comm->rank == 1 ? 5 : 6};
+    bool odd = comm->rank == 1;
+    ringx_status status;
+    if (which == 0)
+        status = odd ? o->allreduce_max(comm, NULL, f, g, 64, &call) : o->agree(comm, x, 64, y, &call);
+    else if (which == 1)
+        status = o->agree(comm, x, odd ? 40 : 50, y, &call);
+    else
+        status = o->exchange(comm, &send, 1, &receive, 1, &call);
+    while (status == RINGX_OK)
+        status = o->agree(comm, x, 1, y, &call);
+    snprintf(message, sizeof message, "quarrel %d: status %d: %s", which, (int)status, ringx_last_error());
+    if (status != RINGX_MISMATCH || !strstr(message, "rank 1"))
+        report("quarrel", message);
+    ringx_comm_destroy(comm);
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+static void run_faults(void)
+{
+    int ranks;
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    for (int victim = 0; victim < ranks; victim++)
+        for (int op = 0; op < OPS; op++) {
+            check_fault("error", victim, op, 60);
+            check_fault("delay:0.1", victim, op, 60);
+        }
+    for (int op = 0; op < OPS; op++) {
+        check_fault("drop", op % ranks, op, 0.5);
+        check_fault("delay:4", (op + 1) % ranks, op, 0.5);
+    }
+    for (int which = 0; which < 3; which++)
+        quarrel(which);
+}
+
+/* ---- a rank that is lost ---------------------------------------------------------------------------------------- */
+
+static void lose(const char *how)
+{
+    fflush(stdout);
+    if (strcmp(how, "kill") == 0)
+        raise(SIGKILL);
+    if (strcmp(how, "stop") == 0)
+        raise(SIGSTOP);
+    _exit(0);
+}
+
+/* Never returns: a world that has lost a rank cannot be finalized. */
+static void run_lost(const char *how)
+{
+    const double deadline_s = 2, grace_s = 2.5;
+    char part[40];
+    ringx_comm *comm = make();
+    int victim = comm->ranks - 1;
+    pid_t own = getpid(), pids[64];
+    op_check c = whole(comm, deadline_s);
+    signal(SIGUSR1, SIG_IGN); /* how MPICH's launcher tells of a lost rank */
+    snprintf(part, sizeof part, "rank %d", victim);
+    if (!check_agree(&c, 8) || !check_allgather(&c, 300000, false, false) ||
+        comm->ops->agree(comm, &own, sizeof own, pids, &c.call) != RINGX_OK)
+        report("before", c.message);
+    if (comm->rank == victim)
+        lose(how);
+    double begin = ringx__now();
+    while (check_allgather(&c, 300000, false, false) && check_reduce(&c, 100000, RINGX_F32, 0, true))
+        ;
+    double seconds = ringx__now() - begin;
+    ringx_status status = comm->ops->poll(comm);
+    const char *message = ringx_last_error();
+    if (status == RINGX_OK || !strstr(message, part))
+        report("lost", status == RINGX_OK ? c.message : message);
+    else if (seconds > deadline_s + grace_s)
+        report("lost", "took too long");
+    else
+        printf("survivor %d after %.2f s: %s\n", comm->rank, seconds, message);
+    int rank = comm->rank;
+    ringx_comm_destroy(comm);
+    fflush(stdout);
+    sleep_s(1); /* launchers end everyone when one has ended badly: let all speak first */
+    if (rank == 0 && strcmp(how, "stop") == 0)
+        kill(pids[victim], SIGKILL);
+    _exit(failures ? 1 : 0);
+}
+
+int main(int argc, char **argv)
+{
+    int level, rank, all = 0;
+    const char *mode = argc > 1 ? argv[1] : "calls";
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &level);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    if (strcmp(mode, "calls") == 0)
+        run_calls();
+    else if (strcmp(mode, "faults") == 0)
+        run_faults();
+    else if (strcmp(mode, "lost") == 0 && argc > 2)
+        run_lost(argv[2]);
+    else
+        report(mode, "is not a mode");
+    MPI_Allreduce(&failures, &all, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    ringx_comm *late = make(); /* destroyed after MPI has ended */
+    MPI_Finalize();
+    ringx_comm_destroy(late);
+    if (rank == 0 && all == 0)
+        printf("passed\n");
+    return all != 0;
+}
