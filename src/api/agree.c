@@ -68,15 +68,23 @@ static ringx_status compare(const ringx_card *all, int ranks, const char *what)
     return RINGX_OK;
 }
 
+ringx_status ringx__tell(ringx_comm *comm, ringx_status status)
+{
+    char message[RINGX_MESSAGE_BYTES];
+    ringx__error_take(message, sizeof message);
+    if (comm->ranks > 1)
+        comm->ops->abort(comm, comm->rank, status, message);
+    ringx__error_put(message);
+    return status;
+}
+
 ringx_status ringx__agree(ringx_comm *comm, const ringx_card *card, const char *what, double deadline_s,
                           int64_t *largest)
 {
     ringx_call call = {.what = what, .deadline_s = deadline_s};
     ringx_card *all = malloc((size_t)comm->ranks * sizeof *all);
-    if (!all) /* the other ranks wait for this one: tell them */
-        comm->ops->abort(comm, comm->rank, RINGX_NO_MEMORY, "no memory to compare arguments");
     if (!all)
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for the arguments of %d ranks", comm->ranks);
+        return ringx__tell(comm, ringx__fail(RINGX_NO_MEMORY, "no memory for the arguments of %d ranks", comm->ranks));
     ringx_status status = comm->ops->agree(comm, card, sizeof *card, all, &call);
     for (int r = 0; r < comm->ranks && status == RINGX_OK; r++)
         if (all[r].status != RINGX_OK)
@@ -91,4 +99,13 @@ ringx_status ringx__agree(ringx_comm *comm, const ringx_card *card, const char *
     }
     free(all);
     return status;
+}
+
+ringx_status ringx__agree_status(ringx_comm *comm, ringx_status status, const char *what, double deadline_s,
+                                 int64_t number, int64_t *largest)
+{
+    ringx_card card;
+    ringx__card_begin(&card, status);
+    card.number = number;
+    return ringx__agree(comm, &card, what, deadline_s, largest);
 }

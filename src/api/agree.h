@@ -26,6 +26,13 @@ void ringx__card_text(ringx_card *card, const char *name, const char *format, ..
 ringx_status ringx__agree(ringx_comm *comm, const ringx_card *card, const char *what, double deadline_s,
                           int64_t *largest);
 
+/* Collective.  The same for a status alone, and the largest of a number over ranks (may be NULL). */
+ringx_status ringx__agree_status(ringx_comm *comm, ringx_status status, const char *what, double deadline_s,
+                                 int64_t number, int64_t *largest);
+
+/* Tells the other ranks, which would wait for this one, of this thread's last error; returns status. */
+ringx_status ringx__tell(ringx_comm *comm, ringx_status status);
+
 /* 64-bit FNV-1a, for digests of arrays and schedules. */
 uint64_t ringx__digest(uint64_t seed, const void *data, size_t bytes);
 

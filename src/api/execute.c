@@ -1,16 +1,37 @@
 /* SPDX-License-Identifier: MIT */
 /* Execution: check the arguments, walk the two lanes. */
+#include "api/agree.h"
 #include "api/plan.h"
 
 static ringx_status run_step(void *context, uint32_t step, int lane, void *stream)
 {
     const ringx_execution *e = context;
-    if (lane == RINGX_COMM_LANE)
-        return ringx__step_transfer(e, step, stream);
-    ringx_status status = ringx__step_compute(e, step, stream);
-    if (status != RINGX_OK && e->plan->comm->ranks > 1) /* the other ranks would wait for this one */
-        e->plan->comm->ops->abort(e->plan->comm, e->plan->comm->rank, status, ringx_last_error());
-    return status;
+    bool comm = lane == RINGX_COMM_LANE;
+    ringx_status status = comm ? ringx__step_transfer(e, step, stream) : ringx__step_compute(e, step, stream);
+    if (status == RINGX_OK || ringx__step_transfers(&e->program->schedule.steps[step])) /* the transport tells */
+        return status;
+    return ringx__tell(e->plan->comm, status);
+}
+
+static ringx_status check_strides(const ringx_plan *plan, const char *name, const ringx_tensor *t, int64_t heads,
+                                  int64_t dim)
+{
+    static const char *const axis[] = {"batch", "token", "head"};
+    const int64_t extent[] = {plan->shape.batch, plan->local_tokens, heads};
+    int64_t last = dim, most = PTRDIFF_MAX / (int64_t)ringx__dtype_bytes(plan->shape.dtype);
+    if (t->stride[0] == 0 && t->stride[1] == 0 && t->stride[2] == 0)
+        return RINGX_OK;
+    for (int i = 0; i < 3; i++) {
+        int64_t step;
+        if (t->stride[i] < 0 || (extent[i] > 1 && t->stride[i] < dim))
+            RINGX_FAIL(RINGX_INVALID, "%s.stride of %s is %lld elements; it must be at least the %lld of a head", name,
+                       axis[i], (long long)t->stride[i], (long long)dim);
+        if (extent[i] > 1 && (__builtin_mul_overflow(extent[i] - 1, t->stride[i], &step) ||
+                              __builtin_add_overflow(last, step, &last) || last > most))
+            RINGX_FAIL(RINGX_INVALID, "%s.stride of %s is %lld elements; the %lld of them overflow the address space",
+                       name, axis[i], (long long)t->stride[i], (long long)extent[i]);
+    }
+    return RINGX_OK;
 }
 
 static ringx_status check_tensor(const ringx_plan *plan, const char *name, const ringx_tensor *t, int64_t heads,
@@ -26,13 +47,21 @@ static ringx_status check_tensor(const ringx_plan *plan, const char *name, const
         RINGX_FAIL(RINGX_INVALID, "%s.data is %p; it must be aligned to its elements of %zu bytes", name, t->data,
                    element);
     RINGX_TRY(plan->device->usable(name, t->data));
-    bool packed = t->stride[0] == 0 && t->stride[1] == 0 && t->stride[2] == 0;
-    static const char *const axis[] = {"batch", "token", "head"};
-    const int64_t extent[] = {plan->shape.batch, plan->local_tokens, heads};
-    for (int i = 0; i < 3 && !packed; i++)
-        if (t->stride[i] < 0 || (extent[i] > 1 && t->stride[i] < dim))
-            RINGX_FAIL(RINGX_INVALID, "%s.stride of %s is %lld elements; it must be at least the %lld of a head", name,
-                       axis[i], (long long)t->stride[i], (long long)dim);
+    return check_strides(plan, name, t, heads, dim);
+}
+
+/* A result over an argument would be read after it was written. */
+static ringx_status check_distinct(const ringx_plan *plan, const ringx_args *a, bool backward)
+{
+    static const char *const name[] = {"q", "k", "v", "out", "dout", "dq", "dk", "dv"};
+    const ringx_tensor *const tensor[] = {&a->q, &a->k, &a->v, &a->out, &a->dout, &a->dq, &a->dk, &a->dv};
+    enum { OUT = 3, DQ = 5, ALL = 8 };
+    int first = backward ? DQ : OUT, end = backward ? ALL : OUT + 1;
+    for (int i = first; i < end && plan->shape.batch * plan->local_tokens > 0; i++)
+        for (int j = 0; j < i; j++)
+            if (tensor[i]->data == tensor[j]->data)
+                RINGX_FAIL(RINGX_INVALID, "%s.data and %s.data are both %p; a result needs memory of its own", name[j],
+                           name[i], tensor[i]->data);
     return RINGX_OK;
 }
 
@@ -54,6 +83,7 @@ static ringx_status check_args(const ringx_plan *plan, const ringx_args *a, bool
         RINGX_TRY(check_tensor(plan, "dk", &a->dk, s->kv_heads, s->head_dim));
         RINGX_TRY(check_tensor(plan, "dv", &a->dv, s->kv_heads, s->value_dim));
     }
+    RINGX_TRY(check_distinct(plan, a, backward));
     if ((!a->lse && s->batch * plan->local_tokens > 0) || (uintptr_t)a->lse % sizeof(float))
         RINGX_FAIL(RINGX_INVALID, "lse is %p; it must point to batch × q_heads × local tokens aligned floats",
                    (void *)a->lse);
@@ -70,11 +100,8 @@ static ringx_status check_args(const ringx_plan *plan, const ringx_args *a, bool
 static ringx_status execute(ringx_plan *plan, ringx_program *program, const ringx_args *args, bool backward)
 {
     ringx_status status = check_args(plan, args, backward);
-    if (status != RINGX_OK) { /* the other ranks are about to wait for this one */
-        if (plan->comm->ranks > 1)
-            plan->comm->ops->abort(plan->comm, plan->comm->rank, status, ringx_last_error());
-        return status;
-    }
+    if (status != RINGX_OK)
+        return ringx__tell(plan->comm, status);
     ringx_execution execution = {.plan = plan, .program = program};
     ringx_walk walk = {.track = &program->track,
                        .run = run_step,

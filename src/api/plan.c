@@ -2,6 +2,7 @@
 /* Plans: validate, choose, build, agree, size.  Everything that can fail by choice fails here, on every rank. */
 #include "api/plan.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,12 +10,14 @@
 
 #define DEFAULT_TIMEOUT_S 300.0
 
+static const char create_call[] = "ringx_plan_create";
+
 /* ---- what all ranks must have in common ---- */
 
 static void card_problem(ringx_card *card, const ringx_problem *p)
 {
     uint64_t digest = 0;
-    if (p->documents && p->document_starts)
+    if (p->documents)
         digest = ringx__digest(0, p->document_starts, (p->documents + 1) * sizeof *p->document_starts);
     ringx__card_text(card, "batch", "%lld", (long long)p->batch);
     ringx__card_text(card, "tokens", "%lld", (long long)p->tokens);
@@ -56,35 +59,24 @@ static void card_options(ringx_card *card, const ringx_options *o)
     ringx__card_text(card, "deterministic", "%d", (int)o->deterministic);
 }
 
+/* A rank whose own arguments are wrong passes on its status alone: what it was given may not be readable. */
 static ringx_status agree_arguments(ringx_plan *plan, const ringx_problem *problem, const ringx_options *options,
                                     ringx_status status)
 {
-    ringx_card *card = malloc(sizeof *card);
-    if (!card)
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes", sizeof *card);
-    ringx__card_begin(card, status);
-    ringx__card_text(card, "library version", "%s", ringx_version());
-    ringx__card_text(card, "ranks", "%d", plan->comm->ranks);
-    if (problem)
-        card_problem(card, problem);
-    if (options)
-        card_options(card, options);
-    status = ringx__agree(plan->comm, card, "ringx_plan_create", plan->deadline_s, NULL);
-    free(card);
-    return status;
+    ringx_card card;
+    ringx__card_begin(&card, status);
+    ringx__card_text(&card, "library version", "%s", ringx_version());
+    ringx__card_text(&card, "ranks", "%d", plan->comm->ranks);
+    if (status == RINGX_OK) {
+        card_problem(&card, problem);
+        card_options(&card, options);
+    }
+    return ringx__agree(plan->comm, &card, create_call, plan->deadline_s, NULL);
 }
 
-/* A shared verdict, and the largest of a number. */
 static ringx_status agree_status(ringx_plan *plan, ringx_status status, int64_t number, int64_t *largest)
 {
-    ringx_card *card = malloc(sizeof *card);
-    if (!card)
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes", sizeof *card);
-    ringx__card_begin(card, status);
-    card->number = number;
-    status = ringx__agree(plan->comm, card, "ringx_plan_create", plan->deadline_s, largest);
-    free(card);
-    return status;
+    return ringx__agree_status(plan->comm, status, create_call, plan->deadline_s, number, largest);
 }
 
 /* ---- choosing ---- */
@@ -96,7 +88,7 @@ static ringx_status discover_nodes(ringx_plan *plan, int *per_node)
     int *node = malloc((size_t)ranks * sizeof *node);
     ringx_call call = {.what = "ringx_plan_create: discovery of nodes", .deadline_s = plan->deadline_s};
     if (!node)
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for the nodes of %d ranks", ranks);
+        return ringx__tell(plan->comm, ringx__fail(RINGX_NO_MEMORY, "no memory for the nodes of %d ranks", ranks));
     ringx_status status = plan->comm->ops->nodes(plan->comm, node, &call);
     int per = 1;
     while (status == RINGX_OK && per < ranks && node[per] == node[0])
@@ -123,39 +115,36 @@ static ringx_status build(ringx_plan *plan)
     return RINGX_OK;
 }
 
-/* Builds with as few slices as meet the limit; all ranks take the most that any of them needs. */
+/* Candidate i of 0 … kv_heads-1 for the number of slices: the one preferred, more, and then fewer. */
+static int slices_to_try(int preferred, int kv_heads, int i)
+{
+    return preferred + i <= kv_heads ? preferred + i : kv_heads - i;
+}
+
+/* Builds with the first number of slices with which every rank meets its limit. */
 static ringx_status build_within_limit(ringx_plan *plan, const ringx_options *o)
 {
-    int first = plan->choice.slices, last = o->slices ? o->slices : (int)plan->shape.kv_heads;
-    size_t smallest = SIZE_MAX;
-    ringx_status status = RINGX_OK;
-    int slices = first;
-    for (; slices <= last; slices++) {
-        plan->choice.slices = slices;
-        status = build(plan);
-        if (status != RINGX_OK)
-            break;
-        smallest = plan->workspace_bytes < smallest ? plan->workspace_bytes : smallest;
-        if (!o->workspace_limit || plan->workspace_bytes <= o->workspace_limit)
-            break;
-    }
-    if (status == RINGX_OK && slices > last)
-        status =
-            ringx__fail(RINGX_NO_MEMORY,
-                        "workspace_limit is %zu bytes; preset %s needs at least %zu on this rank (of 1 … %d slices)",
-                        o->workspace_limit, plan->choice.preset, smallest, last);
-    int64_t most = slices;
-    RINGX_TRY(agree_status(plan, status, slices, &most));
-    if (most != slices) {
-        plan->choice.slices = (int)most;
-        status = build(plan);
+    int preferred = plan->choice.slices, kv_heads = (int)plan->shape.kv_heads, tries = o->slices ? 1 : kv_heads;
+    int64_t smallest = INT64_MAX;
+    int best = preferred;
+    for (int i = 0; i < tries; i++) {
+        int64_t over = 0; /* the workspace, where it is over the limit */
+        plan->choice.slices = slices_to_try(preferred, kv_heads, i);
+        ringx_status status = build(plan);
         if (status == RINGX_OK && o->workspace_limit && plan->workspace_bytes > o->workspace_limit)
-            status = ringx__fail(RINGX_NO_MEMORY,
-                                 "workspace_limit is %zu bytes; %d slices, which another rank needs, "
-                                 "take %zu on this rank",
-                                 o->workspace_limit, (int)most, plan->workspace_bytes);
+            over = (int64_t)plan->workspace_bytes;
+        RINGX_TRY(agree_status(plan, status, over, &over));
+        if (over == 0)
+            return RINGX_OK;
+        if (over < smallest) {
+            smallest = over;
+            best = plan->choice.slices;
+        }
     }
-    return status;
+    RINGX_FAIL(RINGX_NO_MEMORY,
+               "workspace_limit is %zu bytes here; preset %s needs at least %lld bytes on the rank that needs most, in "
+               "%d slice%s",
+               o->workspace_limit, plan->choice.preset, (long long)smallest, best, best == 1 ? "" : "s");
 }
 
 /* ---- what the schedule must have in common: the collectives, in order ---- */
@@ -175,22 +164,18 @@ static uint64_t schedule_digest(const ringx_schedule *s)
 
 static ringx_status agree_schedule(ringx_plan *plan, ringx_status status)
 {
-    ringx_card *card = malloc(sizeof *card);
-    if (!card)
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes", sizeof *card);
-    ringx__card_begin(card, status);
-    ringx__card_text(card, "chosen preset", "%s", plan->choice.preset);
-    ringx__card_text(card, "chosen kernel", "%s", plan->choice.kernel->name);
-    ringx__card_text(card, "chosen slices", "%d", plan->choice.slices);
+    ringx_card card;
+    ringx__card_begin(&card, status);
+    ringx__card_text(&card, "chosen preset", "%s", plan->choice.preset);
+    ringx__card_text(&card, "chosen kernel", "%s", plan->choice.kernel->name);
+    ringx__card_text(&card, "chosen slices", "%d", plan->choice.slices);
     if (status == RINGX_OK) {
-        ringx__card_text(card, "forward schedule", "%016llx",
+        ringx__card_text(&card, "forward schedule", "%016llx",
                          (unsigned long long)schedule_digest(&plan->forward.schedule));
-        ringx__card_text(card, "backward schedule", "%016llx",
+        ringx__card_text(&card, "backward schedule", "%016llx",
                          (unsigned long long)schedule_digest(&plan->backward.schedule));
     }
-    status = ringx__agree(plan->comm, card, "ringx_plan_create", plan->deadline_s, NULL);
-    free(card);
-    return status;
+    return ringx__agree(plan->comm, &card, create_call, plan->deadline_s, NULL);
 }
 
 static ringx_status split_groups(ringx_plan *plan)
@@ -257,50 +242,61 @@ static ringx_status prepare(ringx_plan *plan, const ringx_options *o)
                                       o->timeline);
 }
 
-static double timeout_of(const ringx_options *o)
+/* options.timeout, else RINGX_TIMEOUT, else the default; the same where that is wrong, so that ranks can still agree.
+ */
+static ringx_status read_timeout(const ringx_options *o, double *seconds)
 {
-    if (o && o->timeout > 0)
-        return o->timeout;
     const char *text = getenv("RINGX_TIMEOUT");
     char *end = NULL;
-    double seconds = text ? strtod(text, &end) : 0;
-    return text && end != text && *end == '\0' && seconds > 0 ? seconds : DEFAULT_TIMEOUT_S;
+    *seconds = DEFAULT_TIMEOUT_S;
+    if (o->timeout > 0 && isfinite(o->timeout))
+        *seconds = o->timeout;
+    if (o->timeout != 0 || !text)
+        return RINGX_OK;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !(value > 0) || isinf(value))
+        RINGX_FAIL(RINGX_INVALID, "RINGX_TIMEOUT is '%s'; it must be a number of seconds > 0", text);
+    *seconds = value;
+    return RINGX_OK;
 }
 
-static ringx_status create(ringx_plan *plan, const ringx_problem *problem, const ringx_options *o)
+static ringx_status create(ringx_plan *plan, const ringx_problem *problem, const ringx_options *o, ringx_status status)
 {
     int per_node = 1;
+    if (status == RINGX_OK)
+        status = validate(plan, problem, o);
+    RINGX_TRY(agree_arguments(plan, problem, o, status));
     plan->forward_only = o->forward_only;
     plan->deterministic = o->deterministic;
     plan->one_lane = !plan->comm->ops->overlaps || plan->comm->ranks == 1;
-    RINGX_TRY(agree_arguments(plan, problem, o, validate(plan, problem, o)));
     if (!o->ranks_per_node)
         RINGX_TRY(discover_nodes(plan, &per_node));
-    ringx_status status = ringx__choose(&plan->choice, o, &plan->shape, plan->comm->ranks, per_node);
+    status = ringx__choose(&plan->choice, o, &plan->shape, plan->comm->ranks, per_node);
     RINGX_TRY(agree_status(plan, status, 0, NULL));
     plan->local_tokens = ringx__layout_count(&plan->choice.layout, plan->comm->rank);
-    status = build_within_limit(plan, o);
-    if (status == RINGX_OK)
-        status = prepare(plan, o);
-    RINGX_TRY(agree_schedule(plan, status));
+    RINGX_TRY(build_within_limit(plan, o));
+    RINGX_TRY(agree_schedule(plan, prepare(plan, o)));
     return split_groups(plan);
 }
 
 ringx_status ringx_plan_create(ringx_plan **plan, const ringx_problem *problem, const ringx_options *options,
                                ringx_comm *comm)
 {
-    if (!plan)
-        RINGX_FAIL(RINGX_INVALID, "plan is NULL; it must point to a ringx_plan pointer");
-    *plan = NULL;
+    const ringx_options defaults = RINGX_OPTIONS_INIT;
+    if (plan)
+        *plan = NULL;
     if (!comm)
         RINGX_FAIL(RINGX_INVALID, "comm is NULL; ringx_comm_self makes one for a single rank");
-    ringx_options defaults = RINGX_OPTIONS_INIT;
     ringx_plan *new = calloc(1, sizeof *new);
     if (!new)
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes of a plan", sizeof *new);
+        return ringx__tell(comm, ringx__fail(RINGX_NO_MEMORY, "no memory for %zu bytes of a plan", sizeof *new));
     new->comm = comm;
-    new->deadline_s = timeout_of(options);
-    ringx_status status = create(new, problem, options ? options : &defaults);
+    if (!options)
+        options = &defaults;
+    ringx_status status = read_timeout(options->size == sizeof *options ? options : &defaults, &new->deadline_s);
+    if (!plan) /* the other ranks hear of it in the first agreement */
+        status = ringx__fail(RINGX_INVALID, "plan is NULL; it must point to a ringx_plan pointer");
+    status = create(new, problem, options, status);
     if (status != RINGX_OK) {
         ringx_plan_destroy(new);
         return status;

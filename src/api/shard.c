@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/agree.h"
 #include "api/plan.h"
 
 /* Copies between a rank's shard and the global tensor, run by run. */
@@ -48,10 +49,8 @@ static ringx_status receive_all(ringx_plan *plan, int64_t outer, size_t width, c
         most = bytes > most ? bytes : most;
     }
     char *buffer = malloc(most ? most : 1);
-    if (!buffer) {
-        plan->comm->ops->abort(plan->comm, plan->comm->rank, RINGX_NO_MEMORY, "no memory to join shards");
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for a shard of %zu bytes", most);
-    }
+    if (!buffer)
+        return ringx__tell(plan->comm, ringx__fail(RINGX_NO_MEMORY, "no memory for a shard of %zu bytes", most));
     ringx_comm *host = ringx__comm_host(plan->comm);
     ringx_status status = RINGX_OK;
     for (int r = 0; r < layout->ranks && status == RINGX_OK; r++) {
@@ -68,10 +67,34 @@ static ringx_status receive_all(ringx_plan *plan, int64_t outer, size_t width, c
     return status;
 }
 
-ringx_status ringx_unshard(ringx_plan *plan, int64_t outer, size_t width, const void *local, void *global, int root)
+static ringx_status check_unshard(const ringx_plan *plan, int64_t outer, size_t width, const void *local,
+                                  const void *global, int root)
 {
     if (root < 0 || root >= plan->comm->ranks)
         RINGX_FAIL(RINGX_INVALID, "root is %d; it must be 0 … %d", root, plan->comm->ranks - 1);
+    size_t bytes = 0;
+    if (outer < 0 || !ringx__multiply((size_t)outer, (size_t)plan->shape.tokens, &bytes) ||
+        !ringx__multiply(bytes, width, &bytes))
+        RINGX_FAIL(RINGX_INVALID, "outer is %lld and width %zu; both must be >= 0, and with %lld tokens fit in memory",
+                   (long long)outer, width, (long long)plan->shape.tokens);
+    if (!local && bytes && plan->local_tokens)
+        RINGX_FAIL(RINGX_INVALID, "local is NULL; it must point to %lld × %lld × %zu bytes", (long long)outer,
+                   (long long)plan->local_tokens, width);
+    if (!global && bytes && plan->comm->rank == root)
+        RINGX_FAIL(RINGX_INVALID, "global is NULL; on the root it must point to %zu bytes", bytes);
+    return RINGX_OK;
+}
+
+ringx_status ringx_unshard(ringx_plan *plan, int64_t outer, size_t width, const void *local, void *global, int root)
+{
+    if (!plan)
+        RINGX_FAIL(RINGX_INVALID, "plan is NULL; ringx_plan_create makes one");
+    ringx_card card;
+    ringx__card_begin(&card, check_unshard(plan, outer, width, local, global, root));
+    ringx__card_text(&card, "outer", "%lld", (long long)outer);
+    ringx__card_text(&card, "width", "%zu", width);
+    ringx__card_text(&card, "root", "%d", root);
+    RINGX_TRY(ringx__agree(plan->comm, &card, "ringx_unshard", plan->deadline_s, NULL));
     ringx_call call = {.what = "ringx_unshard", .deadline_s = plan->deadline_s};
     ringx_comm *host = ringx__comm_host(plan->comm);
     if (plan->comm->rank == root)

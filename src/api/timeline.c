@@ -60,10 +60,9 @@ static ringx_status draw_all(ringx_plan *plan, const count *all, const ringx_box
         backward += all[r].backward;
     }
     ringx_box *boxes = calloc(forward + backward + 1, sizeof *boxes);
-    if (!boxes) {
-        plan->comm->ops->abort(plan->comm, 0, RINGX_NO_MEMORY, "no memory to draw the timeline");
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory to draw %llu steps", (unsigned long long)(forward + backward));
-    }
+    if (!boxes)
+        return ringx__tell(plan->comm, ringx__fail(RINGX_NO_MEMORY, "no memory to draw %llu steps",
+                                                   (unsigned long long)(forward + backward)));
     ringx_status status = collect(plan, all, own, boxes, call);
     ringx_panel panel[2] = {
         {.title = "forward", .boxes = boxes, .count = forward, .ranks = plan->comm->ranks},
@@ -91,20 +90,23 @@ static ringx_status send_own(ringx_plan *plan, const count *n, ringx_box *own, c
 
 ringx_status ringx_plan_draw(ringx_plan *plan, const char *path)
 {
+    const char *what = "ringx_plan_draw";
+    if (!plan)
+        RINGX_FAIL(RINGX_INVALID, "plan is NULL; ringx_plan_create makes one");
+    ringx_comm *comm = plan->comm;
     ringx_box *own = NULL;
-    count n = {0, 0}, *all = calloc((unsigned)plan->comm->ranks, sizeof *all);
-    ringx_call call = {.what = "ringx_plan_draw", .deadline_s = plan->deadline_s};
+    count n = {0, 0}, *all = calloc((unsigned)comm->ranks, sizeof *all);
+    ringx_call call = {.what = what, .deadline_s = plan->deadline_s};
     ringx_status status = all ? own_boxes(plan, &own, &n) : ringx__fail(RINGX_NO_MEMORY, "no memory to draw");
-    ringx_card *card = calloc(1, sizeof *card);
-    if (card) {
-        ringx__card_begin(card, status);
-        status = ringx__agree(plan->comm, card, "ringx_plan_draw", plan->deadline_s, NULL);
+    if (status == RINGX_OK && !path)
+        status = ringx__fail(RINGX_INVALID, "path is NULL; it must name a file that ends in .svg or .json");
+    status = ringx__agree_status(comm, status, what, plan->deadline_s, 0, NULL);
+    if (status == RINGX_OK)
+        status = comm->ops->agree(comm, &n, sizeof n, all, &call);
+    if (status == RINGX_OK) {
+        status = comm->rank == 0 ? draw_all(plan, all, own, path, &call) : send_own(plan, &n, own, &call);
+        status = ringx__agree_status(comm, status, what, plan->deadline_s, 0, NULL); /* the file may not be writable */
     }
-    if (status == RINGX_OK)
-        status = plan->comm->ops->agree(plan->comm, &n, sizeof n, all, &call);
-    if (status == RINGX_OK)
-        status = plan->comm->rank == 0 ? draw_all(plan, all, own, path, &call) : send_own(plan, &n, own, &call);
-    free(card);
     free(own);
     free(all);
     return status;
