@@ -27,7 +27,7 @@ static bool grow(ringx_schedule *s, void **array, size_t count, size_t *cap, siz
 
 static ringx_step *begin(ringx_schedule *s, ringx_op op, int shift)
 {
-    static ringx_step nowhere;
+    static _Thread_local ringx_step nowhere;
     if (!grow(s, (void **)&s->steps, s->n_steps, &s->steps_cap, sizeof *s->steps))
         return &nowhere;
     int lane = RINGX_COMPUTE_LANE;
