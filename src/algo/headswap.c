@@ -40,22 +40,37 @@ static int units_of(const ringx_geometry *g)
     return g->kv_heads * g->parts;
 }
 
+/* Units [first, end) of the slice that a position attends.  Shares are equal up to one unit; who gets one more goes on
+ * from slice to slice where the last one ended, so that the whole is dealt equally too. */
+static void share_of(const ringx_geometry *g, int position, int *first, int *end)
+{
+    int n = g->head_ranks, base = units_of(g) / n, more = units_of(g) % n;
+    int start = (int)((int64_t)g->kv_head * g->parts % n), over = start + more; /* those in [start, over) mod n */
+    int before[2];
+    for (int i = 0; i < 2; i++) {
+        int p = position + i, direct = (p < over ? p : over) - start, wrapped = (p < over - n ? p : over - n);
+        before[i] = base * p + (direct > 0 ? direct : 0) + (wrapped > 0 ? wrapped : 0);
+    }
+    *first = before[0];
+    *end = before[1];
+}
+
 /* Number of bundles dealt to a position: its units, or all of them as one if kv heads are not cut. */
 static int bundles_at(const ringx_geometry *g, int position)
 {
-    int64_t u = units_of(g), n = g->head_ranks;
-    int units = (int)((position + 1) * u / n - position * u / n);
-    return g->parts == 1 ? units > 0 : units;
+    int first, end;
+    share_of(g, position, &first, &end);
+    return g->parts == 1 ? end > first : end - first;
 }
 
 static bundle bundle_at(const ringx_geometry *g, int position, int i)
 {
-    int64_t u = units_of(g), n = g->head_ranks, first = position * u / n, end = (position + 1) * u / n;
+    int first, end;
     int32_t group = (int32_t)g->shape->group;
+    share_of(g, position, &first, &end);
     if (g->parts == 1)
-        return (bundle){g->kv_head + (int32_t)first, (int32_t)(end - first), g->q_head + (int32_t)first * group,
-                        (int32_t)(end - first) * group};
-    int32_t head = (int32_t)((first + i) / g->parts), part = (int32_t)((first + i) % g->parts);
+        return (bundle){g->kv_head + first, end - first, g->q_head + first * group, (end - first) * group};
+    int32_t head = (first + i) / g->parts, part = (first + i) % g->parts;
     int32_t from = part * group / g->parts, to = (part + 1) * group / g->parts;
     return (bundle){g->kv_head + head, 1, g->q_head + head * group + from, to - from};
 }

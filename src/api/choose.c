@@ -101,13 +101,17 @@ static int choose_head_ranks(const ringx_shape *shape, int ranks, int node_ranks
     return best;
 }
 
-/* Slices give the one-stage algorithms their overlap; the others have it from their stages. */
+/* Slices give the one-stage algorithms their overlap; the others have it from their stages.  A slice of headswap must
+ * have work for all ranks that share the heads. */
 static int choose_slices(const ringx_choice *c, const ringx_shape *shape, int ranks)
 {
-    bool one_stage = strcmp(c->algo->name, "kvgather") == 0 || strcmp(c->algo->name, "headswap") == 0;
-    if (ranks == 1 || !one_stage || c->lookahead == 0)
+    bool headswap = strcmp(c->algo->name, "headswap") == 0;
+    if (ranks == 1 || c->lookahead == 0 || !(headswap || strcmp(c->algo->name, "kvgather") == 0))
         return 1;
-    return (int)(shape->kv_heads < 4 ? shape->kv_heads : 4);
+    int64_t most = shape->kv_heads;
+    if (headswap)
+        most = most * ringx__headswap_parts(shape, c->head_ranks) / c->head_ranks;
+    return (int)(most < 1 ? 1 : most < 4 ? most : 4);
 }
 
 static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const ringx_shape *shape, int ranks,
