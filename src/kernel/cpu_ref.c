@@ -5,6 +5,7 @@
 
 #include "core/philox.h"
 #include "kernel/cpu_rows.h"
+#include "kernel/cpu_tasks.h"
 
 #define MAX_DIM 256
 
@@ -131,7 +132,7 @@ static void forward_row(const ringx_job *job, size_t iq, int64_t b, int64_t head
 
 static ringx_status forward(const ringx_job *job)
 {
-#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(job->threads)
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(ringx__useful_threads(job))
     for (int64_t b = 0; b < job->shape->batch; b++)
         for (int64_t head = 0; head < job->q_heads; head++)
             for (size_t iq = 0; iq < job->queries; iq++)
@@ -219,7 +220,7 @@ static void gradient_of_key(const ringx_job *job, size_t ik, int64_t b, int64_t 
 
 static ringx_status backward(const ringx_job *job)
 {
-#pragma omp parallel num_threads(job->threads)
+#pragma omp parallel num_threads(ringx__useful_threads(job))
     {
 #pragma omp for collapse(2) schedule(dynamic) nowait
         for (int64_t b = 0; b < job->shape->batch; b++)

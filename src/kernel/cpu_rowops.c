@@ -89,7 +89,8 @@ static ringx_status finish(const ringx_shape *shape, int64_t tokens, int64_t hea
     (void)stream;
     size_t bytes = ringx__dtype_bytes(shape->dtype);
     int64_t batch = shape->batch, dim = shape->value_dim;
-#pragma omp parallel for collapse(2) num_threads(useful_threads(threads, batch *tokens *heads *dim))
+    const int team = useful_threads(threads, batch * tokens * heads * dim);
+#pragma omp parallel for collapse(2) num_threads(team)
     for (int64_t b = 0; b < batch; b++)
         for (int64_t t = 0; t < tokens; t++)
             for (int64_t h = 0; h < heads; h++) {
@@ -108,13 +109,14 @@ static ringx_status rescale(const ringx_shape *shape, int64_t tokens, int64_t he
 {
     (void)stream;
     int64_t batch = shape->batch, dim = shape->value_dim;
-#pragma omp parallel for collapse(2) num_threads(useful_threads(threads, batch *tokens *heads *dim))
+    const int team = useful_threads(threads, batch * tokens * heads * dim);
+#pragma omp parallel for collapse(2) num_threads(team)
     for (int64_t b = 0; b < batch; b++)
         for (int64_t t = 0; t < tokens; t++)
             for (int64_t h = 0; h < heads; h++) {
                 float *row = ringx__view_row(&acc, sizeof(float), b, t, h);
                 float *own = &ringx__rows_at(&m, b, h)[t], top = ringx__rows_at(&agreed, b, h)[t];
-                float w = *own == -INFINITY ? 0 : exp2f(*own - top);
+                float w = *own == -INFINITY ? 0 : (float)exp2((double)*own - (double)top);
                 for (int64_t e = 0; e < dim; e++)
                     row[e] *= w;
                 ringx__rows_at(&l, b, h)[t] *= w;
@@ -129,7 +131,8 @@ static ringx_status delta_rows(const ringx_shape *shape, int64_t tokens, int64_t
     (void)stream;
     size_t bytes = ringx__dtype_bytes(shape->dtype);
     int64_t batch = shape->batch, dim = shape->value_dim;
-#pragma omp parallel for collapse(2) num_threads(useful_threads(threads, batch *tokens *heads *dim))
+    const int team = useful_threads(threads, batch * tokens * heads * dim);
+#pragma omp parallel for collapse(2) num_threads(team)
     for (int64_t b = 0; b < batch; b++)
         for (int64_t t = 0; t < tokens; t++)
             for (int64_t h = 0; h < heads; h++) {
@@ -154,7 +157,8 @@ static ringx_status copy(const ringx_shape *shape, int64_t tokens, int64_t heads
         width *= heads;
         heads = heads > 0;
     }
-#pragma omp parallel for collapse(2) num_threads(useful_threads(threads, batch *tokens *heads *width))
+    const int team = useful_threads(threads, batch * tokens * heads * width);
+#pragma omp parallel for collapse(2) num_threads(team)
     for (int64_t b = 0; b < batch; b++)
         for (int64_t t = 0; t < tokens; t++)
             for (int64_t h = 0; h < heads; h++)
@@ -168,7 +172,8 @@ static ringx_status copy_rows(const ringx_shape *shape, int64_t tokens, int64_t 
 {
     (void)stream;
     int64_t batch = shape->batch;
-#pragma omp parallel for collapse(2) num_threads(useful_threads(threads, batch *tokens *heads))
+    const int team = useful_threads(threads, batch * tokens * heads);
+#pragma omp parallel for collapse(2) num_threads(team)
     for (int64_t b = 0; b < batch; b++)
         for (int64_t h = 0; h < heads; h++)
             if (tokens > 0)
@@ -181,7 +186,8 @@ static ringx_status convert_all(size_t count, const void *from, ringx_dtype from
 {
     (void)stream;
     const size_t piece = WORTH_THREADS, in = ringx__dtype_bytes(from_type), out = ringx__dtype_bytes(to_type);
-#pragma omp parallel for num_threads(useful_threads(threads, (int64_t)count))
+    const int team = useful_threads(threads, (int64_t)count);
+#pragma omp parallel for num_threads(team)
     for (size_t i = 0; i < count; i += piece)
         convert((const char *)from + i * in, from_type, (char *)to + i * out, to_type,
                 (int64_t)(count - i < piece ? count - i : piece));
@@ -191,7 +197,8 @@ static ringx_status convert_all(size_t count, const void *from, ringx_dtype from
 static ringx_status add(size_t count, const float *from, float *to, int threads, void *stream)
 {
     (void)stream;
-#pragma omp parallel for simd num_threads(useful_threads(threads, (int64_t)count))
+    const int team = useful_threads(threads, (int64_t)count);
+#pragma omp parallel for simd num_threads(team)
     for (size_t i = 0; i < count; i++)
         to[i] += from[i];
     return RINGX_OK;
@@ -200,7 +207,8 @@ static ringx_status add(size_t count, const float *from, float *to, int threads,
 static ringx_status fill(size_t count, float value, float *to, int threads, void *stream)
 {
     (void)stream;
-#pragma omp parallel for simd num_threads(useful_threads(threads, (int64_t)count))
+    const int team = useful_threads(threads, (int64_t)count);
+#pragma omp parallel for simd num_threads(team)
     for (size_t i = 0; i < count; i++)
         to[i] = value;
     return RINGX_OK;

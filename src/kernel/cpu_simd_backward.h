@@ -463,7 +463,7 @@ static ringx_status backward(const ringx_job *job)
     atomic_init(&order.next, 0);
 
     const size_t share = backward_scratch(job->shape, 0, 1);
-    int threads = (int)max64(1, min64(job->threads, order.heads * order.n));
+    int threads = (int)max64(1, min64(ringx__useful_threads(job), order.heads * order.n));
 #pragma omp parallel num_threads(threads)
     {
         carver c = {base.at + share * (size_t)omp_get_thread_num()};

@@ -395,7 +395,7 @@ static ringx_status forward(const ringx_job *job)
 {
     const forward_plan plan = plan_forward(job);
     const size_t share = forward_scratch(job->shape, 1);
-    int threads = (int)max64(1, min64(job->threads, plan.items));
+    const int threads = (int)max64(1, min64(ringx__useful_threads(job), plan.items));
 #pragma omp parallel num_threads(threads)
     {
         carver c = {(uintptr_t)job->scratch + share * (size_t)omp_get_thread_num()};

@@ -23,6 +23,19 @@ ringx_range ringx__members(const ringx_run *run, ringx_interval interval)
     return begin < end ? (ringx_range){begin, end} : (ringx_range){0, 0};
 }
 
+int ringx__useful_threads(const ringx_job *job)
+{
+    const double worth = 5e5; /* multiply-adds: some ten microseconds */
+    double queries = 0, keys = 0;
+    for (size_t i = 0; i < job->queries; i++)
+        queries += (double)job->query[i].run.count;
+    for (size_t i = 0; i < job->keys; i++)
+        keys += (double)job->key[i].run.count;
+    double work = queries * keys * (double)(job->shape->head_dim + job->shape->value_dim);
+    work *= (double)job->shape->batch * (double)job->q_heads;
+    return work / worth >= (double)job->threads ? job->threads : 1 + (int)(work / worth);
+}
+
 static int64_t chunks_of(int64_t units)
 {
     int64_t wide = clamp(round_up_divide(units, WANTED), 1, WIDE_CHUNK);

@@ -20,6 +20,9 @@ typedef struct ringx_piece { /* tokens [begin, end) of one slice */
 /* Members of the run whose positions lie in the interval; {0, 0} if there are none. */
 ringx_range ringx__members(const ringx_run *run, ringx_interval interval);
 
+/* The job's threads, or fewer where starting them would cost more than it gains. */
+int ringx__useful_threads(const ringx_job *job);
+
 /* Backward: units of the job's queries (keys) and the chunks of whole units they form. */
 typedef struct ringx_grid {
     int64_t query_units, key_units;

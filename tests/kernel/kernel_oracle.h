@@ -44,8 +44,10 @@ static inline void wanted_add(wanted *w, const tensor *t, int64_t b, int64_t i, 
     w->size[at] += size;
 }
 
-typedef struct oracle_pair {
-    double score, slope, keep;
+typedef struct oracle_pair { /* a key that the row sees */
+    size_t ik;
+    int64_t j;
+    double score, slope, keep, dp;
 } oracle_pair;
 
 static inline double dot_of(const tensor *x, const tensor *y, int64_t b, int64_t i, int64_t hx, int64_t j, int64_t hy)
@@ -60,9 +62,12 @@ static inline oracle_pair pair_of(const kernel_case *c, size_t iq, int64_t i, si
                                   int64_t h)
 {
     const ringx_problem *p = &c->problem;
+    const query_part *qp = &c->query[iq];
+    const key_part *kp = &c->key[ik];
+    int64_t kv = h / (p->q_heads / p->kv_heads);
     double scale = p->scale != 0 ? p->scale : 1 / sqrt((double)p->head_dim);
-    oracle_pair pair = {.slope = 1, .keep = 1};
-    pair.score = scale * dot_of(&c->query[iq].q, &c->key[ik].k, b, i, h, j, h / (p->q_heads / p->kv_heads));
+    oracle_pair pair = {.ik = ik, .j = j, .slope = 1, .keep = 1};
+    pair.score = scale * dot_of(&qp->q, &kp->k, b, i, h, j, kv);
     if (p->softcap > 0) {
         double t = tanh(pair.score / p->softcap);
         pair.score = p->softcap * t;
@@ -70,56 +75,61 @@ static inline oracle_pair pair_of(const kernel_case *c, size_t iq, int64_t i, si
     }
     if (p->dropout > 0) {
         uint32_t threshold = ringx__dropout_threshold(p->dropout);
-        bool keeps =
-            ringx__dropout_keeps(p->seed, threshold, b, h, place(&c->query[iq].run, i), place(&c->key[ik].run, j));
+        bool keeps = ringx__dropout_keeps(p->seed, threshold, b, h, place(&qp->run, i), place(&kp->run, j));
         pair.keep = keeps ? 1 / (1 - p->dropout) : 0;
     }
+    pair.dp = pair.keep * dot_of(&qp->dout, &kp->v, b, i, h, j, kv);
     return pair;
 }
 
-#define FOR_VISIBLE(c, iq, i, ik, j)                                                                                   \
-    for (size_t ik = 0; ik < (c)->keys; ik++)                                                                          \
-        for (int64_t j = 0; j < (c)->key[ik].run.count; j++)                                                           \
-            if (pair_visible(c, iq, i, ik, j))
-
-static inline void oracle_row(const kernel_case *c, oracle *o, size_t iq, int64_t i, int64_t b, int64_t h)
+static inline void oracle_gradients(const kernel_case *c, oracle *o, size_t iq, int64_t i, int64_t b, int64_t h,
+                                    const oracle_pair *pair, double lse, double delta)
 {
     const ringx_shape *s = &c->shape;
     const query_part *qp = &c->query[iq];
-    int64_t kv = h / s->group;
-    double top = -INFINITY, sum = 0;
-    FOR_VISIBLE(c, iq, i, ik, j) top = fmax(top, pair_of(c, iq, i, ik, j, b, h).score);
-    FOR_VISIBLE(c, iq, i, ik, j) sum += exp(pair_of(c, iq, i, ik, j, b, h).score - top);
-    double lse = sum > 0 ? top + log(sum) : -INFINITY, delta = 0;
-    wanted_add(&o->lse[iq], &qp->lse, b, i, h, 0, lse, 1 + (sum > 0 ? fabs(lse) : 0));
-    FOR_VISIBLE(c, iq, i, ik, j)
-    {
-        oracle_pair pair = pair_of(c, iq, i, ik, j, b, h);
-        double weight = exp(pair.score - lse) * pair.keep;
+    const key_part *kp = &c->key[pair->ik];
+    int64_t j = pair->j, kv = h / s->group;
+    double p = exp(pair->score - lse), ds = s->scale * p * (pair->dp - delta) * pair->slope;
+    double size = fabs(s->scale) * p * (1 + fabs(pair->dp) + fabs(delta));
+    for (int64_t e = 0; e < s->head_dim; e++) {
+        double q = tensor_get(&qp->q, b, i, h, e), k = tensor_get(&kp->k, b, j, kv, e);
+        wanted_add(&o->dq[iq], &qp->dq, b, i, h, e, ds * k, size * fabs(k));
+        wanted_add(&o->dk[pair->ik], &kp->dk, b, j, kv, e, ds * q, size * fabs(q));
+    }
+    for (int64_t e = 0; e < s->value_dim; e++) {
+        double g = p * pair->keep * tensor_get(&qp->dout, b, i, h, e);
+        wanted_add(&o->dv[pair->ik], &kp->dv, b, j, kv, e, g, fabs(g));
+    }
+}
+
+static inline void oracle_row(const kernel_case *c, oracle *o, size_t iq, int64_t i, int64_t b, int64_t h,
+                              oracle_pair *pairs)
+{
+    const ringx_shape *s = &c->shape;
+    const query_part *qp = &c->query[iq];
+    double top = -INFINITY, sum = 0, delta = 0;
+    size_t n = 0;
+    for (size_t ik = 0; ik < c->keys; ik++)
+        for (int64_t j = 0; j < c->key[ik].run.count; j++)
+            if (pair_visible(c, iq, i, ik, j)) {
+                pairs[n] = pair_of(c, iq, i, ik, j, b, h);
+                top = fmax(top, pairs[n++].score);
+            }
+    for (size_t k = 0; k < n; k++)
+        sum += exp(pairs[k].score - top);
+    double lse = n ? top + log(sum) : -INFINITY;
+    wanted_add(&o->lse[iq], &qp->lse, b, i, h, 0, lse, 1 + (n ? fabs(lse) : 0));
+    for (size_t k = 0; k < n; k++) {
+        double weight = exp(pairs[k].score - lse);
+        delta += weight * pairs[k].dp;
         for (int64_t e = 0; e < s->value_dim; e++) {
-            double v = tensor_get(&c->key[ik].v, b, j, kv, e);
+            double v = pairs[k].keep * tensor_get(&c->key[pairs[k].ik].v, b, pairs[k].j, h / s->group, e);
             wanted_add(&o->out[iq], &qp->out, b, i, h, e, weight * v, weight * fabs(v));
-            delta += weight * v * tensor_get(&qp->dout, b, i, h, e);
         }
     }
-    FOR_VISIBLE(c, iq, i, ik, j)
-    {
-        const key_part *kp = &c->key[ik];
-        oracle_pair pair = pair_of(c, iq, i, ik, j, b, h);
-        double p = exp(pair.score - lse), dp = pair.keep * dot_of(&qp->dout, &kp->v, b, i, h, j, kv);
-        double ds = s->scale * p * (dp - delta) * pair.slope;
-        double size = fabs(s->scale) * p * (1 + fabs(dp) + fabs(delta));
-        for (int64_t e = 0; e < s->head_dim; e++) {
-            double q = tensor_get(&qp->q, b, i, h, e), k = tensor_get(&kp->k, b, j, kv, e);
-            wanted_add(&o->dq[iq], &qp->dq, b, i, h, e, ds * k, size * fabs(k));
-            wanted_add(&o->dk[ik], &kp->dk, b, j, kv, e, ds * q, size * fabs(q));
-        }
-        for (int64_t e = 0; e < s->value_dim; e++) {
-            double g = p * pair.keep * tensor_get(&qp->dout, b, i, h, e);
-            wanted_add(&o->dv[ik], &kp->dv, b, j, kv, e, g, fabs(g));
-        }
-    }
-    if (sum > 0)
+    for (size_t k = 0; k < n; k++)
+        oracle_gradients(c, o, iq, i, b, h, &pairs[k], lse, delta);
+    if (n)
         tensor_put(&qp->delta, b, i, h, 0, delta);
 }
 
@@ -135,11 +145,17 @@ static inline void oracle_create(oracle *o, const kernel_case *c)
         o->dk[i] = wanted_create(&c->key[i].dk, true);
         o->dv[i] = wanted_create(&c->key[i].dv, true);
     }
+    size_t keys = 0;
+    for (size_t i = 0; i < c->keys; i++)
+        keys += (size_t)c->key[i].run.count;
+    oracle_pair *pairs = malloc((keys + 1) * sizeof *pairs);
+    assert_non_null(pairs);
     for (size_t iq = 0; iq < c->queries; iq++)
         for (int64_t b = 0; b < c->shape.batch; b++)
             for (int64_t i = 0; i < c->query[iq].run.count; i++)
                 for (int64_t h = 0; h < c->shape.q_heads; h++)
-                    oracle_row(c, o, iq, i, b, h);
+                    oracle_row(c, o, iq, i, b, h, pairs);
+    free(pairs);
 }
 
 static inline void oracle_destroy(oracle *o, const kernel_case *c)

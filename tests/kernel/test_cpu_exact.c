@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/* Bitwise promises of the CPU kernels: any number of threads, any cut of the heads, any split of the key slices over
+ * calls; and nothing that lies in masked, padded or scratch memory reaches a result. */
+#include "kernel/cpu_simd.h"
+#include "kernel/kernel_run.h"
+
+extern const ringx_kernel ringx__kernel_cpu_ref;
+
+/* ---- images: all results of a case, to compare bit by bit
+ * ------------------------------------------------------------ */
+
+typedef struct image {
+    unsigned char *bytes;
+    size_t size;
+} image;
+
+enum { FORWARD = 1, STATE = 2, DQ = 4, DKV = 8 };
+
+static void append(image *im, const tensor *t)
+{
+    im->bytes = realloc(im->bytes, im->size + t->bytes + 1);
+    assert_non_null(im->bytes);
+    FOR_EACH(t, b, i, h, e)
+    {
+        memcpy(im->bytes + im->size, tensor_at(t, b, i, h, e), t->element);
+        im->size += t->element;
+    }
+}
+
+static image take(const kernel_case *c, int what)
+{
+    image im = {0};
+    for (size_t i = 0; i < c->queries; i++) {
+        const query_part *p = &c->query[i];
+        const tensor *all[] = {&p->out, &p->lse, &p->acc, &p->m, &p->l, &p->dq};
+        int kind[] = {FORWARD, FORWARD, STATE, STATE, STATE, DQ};
+        for (int j = 0; j < 6; j++)
+            if (what & kind[j])
+                append(&im, all[j]);
+    }
+    for (size_t i = 0; (what & DKV) && i < c->keys; i++) {
+        append(&im, &c->key[i].dk);
+        append(&im, &c->key[i].dv);
+    }
+    return im;
+}
+
+static void compare_and_free(uint64_t seed, const char *what, const image *before, image now)
+{
+    if (before->size != now.size || (now.size && memcmp(before->bytes, now.bytes, now.size) != 0))
+        fail_msg("case %d: %s changes bits", (int)seed, what);
+    free(now.bytes);
+}
+
+/* ---- the promises
+ * --------------------------------------------------------------------------------------------------------- */
+
+typedef struct variant {
+    const char *what;
+    run_how how;
+} variant;
+
+static void check_forward_bits(uint64_t seed, kernel_case *c, const ringx_kernel *kernel)
+{
+    static const variant variants[] = {
+        {"a second run", {.threads = 1}},
+        {"two threads", {.threads = 2}},
+        {"three threads", {.threads = 3}},
+        {"seven threads", {.threads = 7}},
+        {"one kv head a job", {.threads = 1, .kv_heads = 1}},
+        {"one query head a job", {.threads = 1, .q_heads = 1}},
+        {"two query heads a job", {.threads = 1, .q_heads = 2}},
+        {"one key slice a call", {.threads = 1, .keys = 1}},
+        {"two key slices a call", {.threads = 3, .keys = 2, .kv_heads = 1}},
+        {"leaving dead slices out", {.threads = 1, .drop_dead = true}},
+        {"one live key slice a call", {.threads = 2, .keys = 1, .drop_dead = true}},
+        {"finishing later", {.threads = 2, .finish_later = true}},
+        {"finishing later, one slice a call", {.threads = 1, .keys = 1, .finish_later = true}},
+    };
+    run_forward(c, kernel, (run_how){.threads = 1});
+    image first = take(c, FORWARD);
+    for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
+        run_forward(c, kernel, variants[i].how);
+        compare_and_free(seed, variants[i].what, &first, take(c, FORWARD));
+    }
+    free(first.bytes);
+}
+
+static void check_backward_bits(uint64_t seed, kernel_case *c, const ringx_kernel *kernel)
+{
+    static const variant whole[] = {
+        {"a second run", {.threads = 1}},
+        {"two threads", {.threads = 2}},
+        {"three threads", {.threads = 3}},
+        {"seven threads", {.threads = 7}},
+        {"one kv head a job", {.threads = 2, .kv_heads = 1}},
+        {"two kv heads a job", {.threads = 1, .kv_heads = 2}},
+    };
+    static const variant parts[] = {
+        {"one query head a job", {.threads = 1, .q_heads = 1}},
+        {"two query heads a job", {.threads = 2, .q_heads = 2}},
+    };
+    run_backward(c, kernel, (run_how){.threads = 1});
+    image first = take(c, DQ | DKV), first_dq = take(c, DQ);
+    for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++) {
+        run_backward(c, kernel, whole[i].how);
+        compare_and_free(seed, whole[i].what, &first, take(c, DQ | DKV));
+    }
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) { /* groups come apart: dk, dv are sums of parts */
+        run_backward(c, kernel, parts[i].how);
+        compare_and_free(seed, parts[i].what, &first_dq, take(c, DQ));
+    }
+    free(first.bytes);
+    free(first_dq.bytes);
+}
+
+/* NaN where nobody looks: keys that no query sees, queries that see no key. */
+static void poison_unseen(kernel_case *c)
+{
+    for (size_t ik = 0; ik < c->keys; ik++) {
+        const key_part *p = &c->key[ik];
+        for (int64_t j = 0; j < p->run.count; j++)
+            for (int64_t b = 0; !key_seen(c, ik, j) && b < c->shape.batch; b++)
+                for (int64_t h = 0; h < c->shape.kv_heads; h++) {
+                    memset(tensor_at(&p->k, b, j, h, 0), POISON, (size_t)p->k.dim * p->k.element);
+                    memset(tensor_at(&p->v, b, j, h, 0), POISON, (size_t)p->v.dim * p->v.element);
+                }
+    }
+    for (size_t iq = 0; iq < c->queries; iq++) {
+        const query_part *p = &c->query[iq];
+        for (int64_t i = 0; i < p->run.count; i++)
+            for (int64_t b = 0; !query_sees(c, iq, i) && b < c->shape.batch; b++)
+                for (int64_t h = 0; h < c->shape.q_heads; h++) {
+                    memset(tensor_at(&p->q, b, i, h, 0), POISON, (size_t)p->q.dim * p->q.element);
+                    memset(tensor_at(&p->dout, b, i, h, 0), POISON, (size_t)p->dout.dim * p->dout.element);
+                    memset(tensor_at(&p->delta, b, i, h, 0), POISON, sizeof(float));
+                }
+    }
+}
+
+static void check_poison(uint64_t seed, kernel_case *c, const ringx_kernel *kernel)
+{
+    run_forward(c, kernel, (run_how){.threads = 2});
+    run_backward(c, kernel, (run_how){.threads = 2});
+    image before = take(c, FORWARD | DQ | DKV);
+    poison_unseen(c);
+    run_forward(c, kernel, (run_how){.threads = 2});
+    run_backward(c, kernel, (run_how){.threads = 2});
+    compare_and_free(seed, "poison in unseen keys and queries", &before, take(c, FORWARD | DQ | DKV));
+    free(before.bytes);
+}
+
+/* Any numbers will do where only bits are compared. */
+static void fill_delta(kernel_case *c)
+{
+    for (size_t i = 0; i < c->queries; i++)
+        tensor_fill(&c->dice, &c->query[i].delta);
+}
+
+static void check_case(uint64_t seed, kernel_size size)
+{
+    for (size_t i = 0; i == 0 || ringx__simd_at(i - 1); i++) {
+        const ringx_kernel *kernel = i == 0 ? &ringx__kernel_cpu_ref : &ringx__simd_at(i - 1)->kernel;
+        if (!kernel->available() || (kernel == &ringx__kernel_cpu_ref && size.tokens > 100))
+            continue;
+        kernel_case c;
+        case_create(&c, seed, size);
+        fill_delta(&c);
+        check_forward_bits(seed, &c, kernel);
+        check_backward_bits(seed, &c, kernel);
+        check_poison(seed, &c, kernel);
+        case_destroy(&c);
+    }
+}
+
+static void small_cases(void **unused)
+{
+    (void)unused;
+    for (uint64_t seed = 5000; seed < 5060; seed++)
+        check_case(seed, (kernel_size){.tokens = 60, .dim = 24, .heads = 3});
+}
+
+static void long_cases(void **unused)
+{
+    (void)unused;
+    for (uint64_t seed = 6000; seed < 6005; seed++)
+        check_case(seed, (kernel_size){.tokens = 900, .dim = 12, .heads = 2});
+}
+
+/* ---- one NaN or infinity
+ * -------------------------------------------------------------------------------------------------- */
+
+static bool finite_row(const tensor *t, int64_t b, int64_t i, int64_t h)
+{
+    for (int64_t e = 0; e < (t->dim ? t->dim : 1); e++)
+        if (!isfinite(tensor_get(t, b, i, h, e)))
+            return false;
+    return true;
+}
+
+/* A NaN in key j of slice ik must spoil the rows that see it and leave the others' bits alone. */
+static void check_spread(kernel_case *c, const ringx_kernel *kernel, bool in_value, double bad)
+{
+    dice *d = &c->dice;
+    size_t ik = (size_t)pick(d, 0, (int64_t)c->keys - 1);
+    const key_part *kp = &c->key[ik];
+    if (kp->run.count == 0)
+        return;
+    int64_t j = pick(d, 0, kp->run.count - 1), b = pick(d, 0, c->shape.batch - 1);
+    int64_t kv = pick(d, 0, c->shape.kv_heads - 1);
+    const tensor *t = in_value ? &kp->v : &kp->k;
+    int64_t e = pick(d, 0, t->dim - 1);
+    double old = tensor_get(t, b, j, kv, e);
+    run_forward(c, kernel, (run_how){.threads = 2});
+    run_backward(c, kernel, (run_how){.threads = 2});
+    kernel_case before = *c;
+    for (size_t iq = 0; iq < c->queries; iq++) { /* keep copies of what is compared */
+        tensor *keep[] = {&before.query[iq].out, &before.query[iq].dq};
+        const tensor *from[] = {&c->query[iq].out, &c->query[iq].dq};
+        for (int k = 0; k < 2; k++) {
+            keep[k]->memory = malloc(from[k]->bytes);
+            assert_non_null(keep[k]->memory);
+            memcpy(keep[k]->memory, from[k]->memory, from[k]->bytes);
+            keep[k]->view.data = keep[k]->memory + ((unsigned char *)from[k]->view.data - from[k]->memory);
+        }
+    }
+    tensor_put(t, b, j, kv, e, bad);
+    run_backward(c, kernel, (run_how){.threads = 2}); /* with the old lse: rows that see the key spoil */
+    for (size_t iq = 0; iq < c->queries; iq++)
+        for (int64_t i = 0; i < c->query[iq].run.count; i++)
+            for (int64_t bb = 0; bb < c->shape.batch; bb++)
+                for (int64_t h = 0; h < c->shape.q_heads; h++) {
+                    const query_part *p = &c->query[iq], *q = &before.query[iq];
+                    bool hit = bb == b && h / c->shape.group == kv && pair_visible(c, iq, i, ik, j);
+                    if (!hit)
+                        assert_memory_equal(tensor_at(&p->dq, bb, i, h, 0), tensor_at(&q->dq, bb, i, h, 0),
+                                            (size_t)p->dq.dim * sizeof(float));
+                    else if (isnan(bad))
+                        assert_false(finite_row(&p->dq, bb, i, h));
+                }
+    run_forward(c, kernel, (run_how){.threads = 2});
+    for (size_t iq = 0; iq < c->queries; iq++)
+        for (int64_t i = 0; i < c->query[iq].run.count; i++)
+            for (int64_t bb = 0; bb < c->shape.batch; bb++)
+                for (int64_t h = 0; h < c->shape.q_heads; h++) {
+                    const query_part *p = &c->query[iq], *q = &before.query[iq];
+                    bool hit = bb == b && h / c->shape.group == kv && pair_visible(c, iq, i, ik, j);
+                    if (!hit)
+                        assert_memory_equal(tensor_at(&p->out, bb, i, h, 0), tensor_at(&q->out, bb, i, h, 0),
+                                            (size_t)p->out.dim * p->out.element);
+                    else if (isnan(bad))
+                        assert_false(finite_row(&p->out, bb, i, h));
+                }
+    tensor_put(t, b, j, kv, e, old);
+    for (size_t iq = 0; iq < c->queries; iq++) {
+        free(before.query[iq].out.memory);
+        free(before.query[iq].dq.memory);
+    }
+}
+
+static void one_bad_number(void **unused)
+{
+    (void)unused;
+    for (uint64_t seed = 7000; seed < 7040; seed++)
+        for (size_t i = 0; ringx__simd_at(i); i++) {
+            const ringx_kernel *kernel = &ringx__simd_at(i)->kernel;
+            if (!kernel->available())
+                continue;
+            kernel_case c;
+            case_create(&c, seed, (kernel_size){.tokens = 90, .dim = 24, .heads = 2});
+            c.shape.dropout = 0; /* a dropped weight would hide the number */
+            fill_delta(&c);
+            check_spread(&c, kernel, false, NAN);
+            check_spread(&c, kernel, true, NAN);
+            check_spread(&c, kernel, true, INFINITY);
+            check_spread(&c, kernel, false, -INFINITY);
+            case_destroy(&c);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(small_cases),
+        cmocka_unit_test(long_cases),
+        cmocka_unit_test(one_bad_number),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
