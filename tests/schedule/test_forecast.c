@@ -38,7 +38,7 @@ static ringx_machine free_machine(void)
 
 static ringx_forecast forecast_of(world *w, const ringx_machine *m)
 {
-    ringx_forecast f;
+    ringx_forecast f = {.seconds = NAN};
     ringx_status status = world_build(w);
     if (status == RINGX_OK)
         status = ringx__forecast(w->list, w->ranks, m, &f, NULL);
