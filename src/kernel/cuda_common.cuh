@@ -72,6 +72,43 @@ template <> struct ringx_number<__half> {
     }
 };
 
+#ifdef RINGX_EMULATE
+__device__ __forceinline__ float exp2_fast(float x)
+{
+    return exp2f(x);
+}
+
+template <typename T> __device__ __forceinline__ uint32_t pack(float lo, float hi)
+{
+    T l = ringx_number<T>::down(lo), h = ringx_number<T>::down(hi);
+    uint16_t a, b;
+    memcpy(&a, &l, 2);
+    memcpy(&b, &h, 2);
+    return a | (uint32_t)b << 16;
+}
+#else
+__device__ __forceinline__ float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+template <typename T> __device__ __forceinline__ uint32_t pack(float lo, float hi);
+template <> __device__ __forceinline__ uint32_t pack<__nv_bfloat16>(float lo, float hi)
+{
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
+}
+template <> __device__ __forceinline__ uint32_t pack<__half>(float lo, float hi)
+{
+    uint32_t r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
+}
+#endif
+
 /* ringx_mask with the document bounds in device memory. */
 struct ringx_cuda_mask {
     int64_t tokens, left, right;
@@ -127,6 +164,31 @@ __device__ __forceinline__ int ringx__cuda_local(int64_t first, int64_t step, in
     if (step != 1)
         d = (d + step - 1) / step;
     return d < count ? (int)d : count;
+}
+
+struct ringx_cuda_run {
+    int64_t first, step;
+    int count;
+    int tiles; /* of this and all earlier slices */
+};
+
+/* Blocks of one run that a tile of the other side sees: lo0 … hi0 is the interval of the tile's first row, lo1 … hi1 of
+ * its last; both bounds are non-decreasing.  [begin, end) are the live blocks of `block` tokens, of which those in
+ * [full_begin, full_end) need no mask. */
+struct ringx_cuda_range {
+    int begin, end, full_begin, full_end;
+};
+
+__device__ __forceinline__ ringx_cuda_range ringx__cuda_range(const ringx_cuda_run &run, int block, int64_t lo0,
+                                                              int64_t hi0, int64_t lo1, int64_t hi1)
+{
+    int a = ringx__cuda_local(run.first, run.step, run.count, lo0);
+    int b = ringx__cuda_local(run.first, run.step, run.count, hi1);
+    int c = ringx__cuda_local(run.first, run.step, run.count, lo1);
+    int d = ringx__cuda_local(run.first, run.step, run.count, hi0);
+    if (a >= b)
+        return {0, 0, 0, 0};
+    return {a / block, (b + block - 1) / block, (c + block - 1) / block, d / block};
 }
 
 struct ringx_cuda_dropout {

@@ -120,7 +120,7 @@ template <typename P> ringx_status launch(const ringx_sm90_variant *v, int64_t g
     return RINGX_OK;
 }
 
-ringx_sm90_run run_of(const ringx_run &run, int tiles)
+ringx_cuda_run run_of(const ringx_run &run, int tiles)
 {
     return {run.first, run.step, (int)run.count, tiles};
 }

@@ -24,15 +24,9 @@
 
 /* ---- what the host passes --------------------------------------------------------------------------------------- */
 
-struct ringx_sm90_run {
-    int64_t first, step;
-    int count;
-    int tiles; /* of this and all earlier slices */
-};
-
 struct ringx_sm90_forward_params {
     CUtensorMap q[RINGX_SM90_QUERIES], k[RINGX_SM90_KEYS], v[RINGX_SM90_KEYS];
-    ringx_sm90_run query[RINGX_SM90_QUERIES], key[RINGX_SM90_KEYS];
+    ringx_cuda_run query[RINGX_SM90_QUERIES], key[RINGX_SM90_KEYS];
     ringx_view acc[RINGX_SM90_QUERIES], out[RINGX_SM90_QUERIES];
     ringx_rows m[RINGX_SM90_QUERIES], l[RINGX_SM90_QUERIES], lse[RINGX_SM90_QUERIES];
     uint64_t live[RINGX_SM90_QUERIES];
@@ -47,7 +41,7 @@ struct ringx_sm90_forward_params {
 struct ringx_sm90_backward_params {
     CUtensorMap q[RINGX_SM90_QUERIES], dout[RINGX_SM90_QUERIES], dq[RINGX_SM90_QUERIES];
     CUtensorMap k[RINGX_SM90_KEYS], v[RINGX_SM90_KEYS];
-    ringx_sm90_run query[RINGX_SM90_QUERIES], key[RINGX_SM90_KEYS];
+    ringx_cuda_run query[RINGX_SM90_QUERIES], key[RINGX_SM90_KEYS];
     ringx_view dk[RINGX_SM90_KEYS], dv[RINGX_SM90_KEYS];
     ringx_rows lse[RINGX_SM90_QUERIES], delta[RINGX_SM90_QUERIES];
     uint64_t live[RINGX_SM90_QUERIES];
@@ -194,21 +188,10 @@ __device__ __forceinline__ void store_matrices(uint32_t row, const uint32_t *x)
                  : "memory");
 }
 
-/* Ordered sums: the counter of a block of dQ says how many key tiles have added to it. */
-__device__ __forceinline__ void wait_for_turn(const int *turn, int mine)
-{
-    int now;
-    do {
-        asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(turn) : "memory");
-    } while (now != mine);
-    asm volatile("fence.proxy.async.global;" ::: "memory");
-}
-
-__device__ __forceinline__ void pass_turn(int *turn)
+/* Between bulk copies to global memory and what ordinary instructions say about them. */
+__device__ __forceinline__ void fence_proxy_global()
 {
     asm volatile("fence.proxy.async.global;" ::: "memory");
-    __threadfence();
-    asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");
 }
 
 /* Keeps the compiler from moving uses of the sums across a wait. */
@@ -226,27 +209,6 @@ template <int R> __device__ __forceinline__ void hold(uint32_t (&d)[R])
         asm volatile("" : "+r"(d[i])::"memory");
 }
 
-__device__ __forceinline__ float exp2_fast(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-template <typename T> __device__ __forceinline__ uint32_t pack(float lo, float hi);
-template <> __device__ __forceinline__ uint32_t pack<__nv_bfloat16>(float lo, float hi)
-{
-    uint32_t r;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
-    return r;
-}
-template <> __device__ __forceinline__ uint32_t pack<__half>(float lo, float hi)
-{
-    uint32_t r;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
-    return r;
-}
-
 #endif
 
 /* Descriptor of an operand in 128-byte-swizzled rows of 64 elements, 8 rows to 1024 bytes.  group: bytes between
@@ -254,25 +216,6 @@ template <> __device__ __forceinline__ uint32_t pack<__half>(float lo, float hi)
 __device__ __forceinline__ uint64_t descriptor(uint32_t address, uint32_t group)
 {
     return (uint64_t)(address >> 4) | (uint64_t)(group >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
-}
-
-/* Blocks of one run that a tile of the other side sees: lo0 … hi0 is the interval of the tile's first row, lo1 … hi1 of
- * its last; both bounds are non-decreasing.  [begin, end) are the live blocks of `block` tokens, of which those in
- * [full_begin, full_end) need no mask. */
-struct ringx_sm90_range {
-    int begin, end, full_begin, full_end;
-};
-
-__device__ __forceinline__ ringx_sm90_range ringx__sm90_range(const ringx_sm90_run &run, int block, int64_t lo0,
-                                                              int64_t hi0, int64_t lo1, int64_t hi1)
-{
-    int a = ringx__cuda_local(run.first, run.step, run.count, lo0);
-    int b = ringx__cuda_local(run.first, run.step, run.count, hi1);
-    int c = ringx__cuda_local(run.first, run.step, run.count, lo1);
-    int d = ringx__cuda_local(run.first, run.step, run.count, hi0);
-    if (a >= b)
-        return {0, 0, 0, 0};
-    return {a / block, (b + block - 1) / block, (c + block - 1) / block, d / block};
 }
 
 #endif

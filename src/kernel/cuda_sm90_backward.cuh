@@ -15,6 +15,7 @@
 #define RINGX_KERNEL_CUDA_SM90_BACKWARD_CUH
 
 #include "kernel/cuda_sm90.cuh"
+#include "kernel/cuda_turns.cuh"
 
 /* DK, DV: head_dim and value_dim rounded up, at most 128; M queries a block: 64, or 128 where DK <= 64. */
 template <typename T_, int DK_, int DV_, int M_, bool EXTRA_> struct ringx_backward_config {
@@ -55,70 +56,22 @@ __device__ __forceinline__ void backward_tile(const ringx_sm90_backward_params &
     t->batch = column / p.kv_heads;
 }
 
-/* Blocks of a query slice whose hull of live keys meets keys [first, last]: the same answer from either side, which the
- * turns of ordered sums need; a block may turn out to be empty. */
-__device__ __forceinline__ ringx_sm90_range backward_hull(const ringx_cuda_mask &mask, const ringx_sm90_run &run,
-                                                          int block, int64_t first, int64_t last)
-{
-    int blocks = (run.count + block - 1) / block, low = 0, high = blocks;
-    while (low < high) {
-        int m = (low + high) / 2;
-        int64_t end = run.first + (int64_t)(min((m + 1) * block, run.count) - 1) * run.step;
-        if (ringx__cuda_mask_keys(mask, end).hi > first)
-            high = m;
-        else
-            low = m + 1;
-    }
-    int begin = low;
-    high = blocks;
-    while (low < high) {
-        int m = (low + high) / 2;
-        if (ringx__cuda_mask_keys(mask, run.first + (int64_t)m * block * run.step).lo > last)
-            high = m;
-        else
-            low = m + 1;
-    }
-    return {begin, low, 0, 0};
-}
-
-/* How many key tiles before this one add to a query block: its turn. */
-__device__ __forceinline__ int backward_turn(const ringx_sm90_backward_params &p, int tile_keys, int iq, int m,
-                                             int block, int slice, int n)
-{
-    const ringx_sm90_run &run = p.query[iq];
-    int64_t first = run.first + (int64_t)m * block * run.step;
-    int64_t last = run.first + (int64_t)(min((m + 1) * block, run.count) - 1) * run.step;
-    int64_t lo = ringx__cuda_mask_keys(p.mask, first).lo, hi = ringx__cuda_mask_keys(p.mask, last).hi;
-    int turn = 0;
-    for (int ik = 0; ik <= slice; ik++) {
-        const ringx_sm90_run &keys = p.key[ik];
-        if (!(p.live[iq] >> ik & 1))
-            continue;
-        int begin = ringx__cuda_local(keys.first, keys.step, keys.count, lo) / tile_keys;
-        int end = (ringx__cuda_local(keys.first, keys.step, keys.count, hi) + tile_keys - 1) / tile_keys;
-        if (ik == slice)
-            end = min(end, n);
-        turn += max(0, end - begin);
-    }
-    return turn;
-}
-
 /* The live blocks of one query slice for a key tile. */
 template <class C>
-__device__ __forceinline__ ringx_sm90_range backward_range(const ringx_sm90_backward_params &p,
+__device__ __forceinline__ ringx_cuda_range backward_range(const ringx_sm90_backward_params &p,
                                                            const ringx_backward_tile &t, int iq)
 {
-    const ringx_sm90_run &keys = p.key[t.slice];
+    const ringx_cuda_run &keys = p.key[t.slice];
     int rows = min(C::N, keys.count - t.n * C::N);
     int64_t first = keys.first + (int64_t)t.n * C::N * keys.step, last = first + (rows - 1) * keys.step;
     if (!(p.live[iq] >> t.slice & 1))
         return {0, 0, 0, 0};
     ringx_interval a = ringx__cuda_mask_queries(p.mask, first), b = ringx__cuda_mask_queries(p.mask, last);
-    ringx_sm90_range r = ringx__sm90_range(p.query[iq], C::M, a.lo, a.hi, b.lo, b.hi);
+    ringx_cuda_range r = ringx__cuda_range(p.query[iq], C::M, a.lo, a.hi, b.lo, b.hi);
     if (rows < C::N)
         r.full_begin = r.full_end = r.end; /* the tile reaches past its slice: every block needs its mask */
     if (p.turn) {
-        ringx_sm90_range hull = backward_hull(p.mask, p.query[iq], C::M, first, last);
+        ringx_cuda_range hull = backward_hull(p.mask, p.query[iq], C::M, first, last);
         r.begin = hull.begin;
         r.end = hull.end;
     }
@@ -127,11 +80,11 @@ __device__ __forceinline__ ringx_sm90_range backward_range(const ringx_sm90_back
 
 /* The query blocks of a key tile, in the order in which all roles walk them: heads, slices, blocks ascending. */
 struct ringx_backward_walk {
-    const ringx_sm90_range *ranges; /* in shared memory, one a query slice */
+    const ringx_cuda_range *ranges; /* in shared memory, one a query slice */
     int head, head_end, iq, m, end;
 
     __device__ __forceinline__ void start(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
-                                          const ringx_sm90_range *ranges_)
+                                          const ringx_cuda_range *ranges_)
     {
         int of_group = (t.kv + p.kv_head) * p.group - p.q_head; /* first local query head of this kv head */
         ranges = ranges_;
@@ -177,7 +130,7 @@ template <class C> struct ringx_backward_bars {
 
 template <class C>
 __device__ __forceinline__ void backward_produce(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
-                                                 const ringx_sm90_range *ranges, uint32_t smem)
+                                                 const ringx_cuda_range *ranges, uint32_t smem)
 {
     ringx_backward_bars<C> bars(smem);
     ringx_backward_walk walk;
@@ -207,7 +160,7 @@ __device__ __forceinline__ void backward_produce(const ringx_sm90_backward_param
 /* lse·log2e and delta of each block, beside Q's stage; rows past the slice get +inf, which makes their weights 0. */
 template <class C>
 __device__ __forceinline__ void backward_load_stats(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
-                                                    const ringx_sm90_range *ranges, uint32_t smem, char *base)
+                                                    const ringx_cuda_range *ranges, uint32_t smem, char *base)
 {
     ringx_backward_bars<C> bars(smem);
     ringx_backward_walk walk;
@@ -242,7 +195,7 @@ __device__ __forceinline__ void backward_load_stats(const ringx_sm90_backward_pa
 /* Adds each block's dQ to memory as soon as both warpgroups have put it in shared memory. */
 template <class C>
 __device__ __forceinline__ void backward_add_dq(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
-                                                const ringx_sm90_range *ranges, uint32_t smem)
+                                                const ringx_cuda_range *ranges, uint32_t smem)
 {
     ringx_backward_bars<C> bars(smem);
     ringx_backward_walk walk;
@@ -254,12 +207,14 @@ __device__ __forceinline__ void backward_add_dq(const ringx_sm90_backward_params
             int tiles_before = walk.iq ? p.query[walk.iq - 1].tiles : 0;
             turn = p.turn + ((int64_t)t.batch * p.q_heads + walk.head) * p.q_tiles + tiles_before + walk.m;
             wait_for_turn(turn, backward_turn(p, C::N, walk.iq, walk.m, C::M, t.slice, t.n));
+            fence_proxy_global();
         }
         for (int c = 0; c < C::DQ_BOXES; c++)
             tma_reduce_add(&p.dq[walk.iq], smem + C::DQ_AT + c * C::M * 128, c * 32, walk.m * C::M, walk.head, t.batch);
         bulk_commit();
         if (turn) {
             bulk_wait<0>();
+            fence_proxy_global();
             pass_turn(turn);
         } else {
             bulk_wait_read<0>();
@@ -286,7 +241,7 @@ __device__ __forceinline__ void backward_weigh(const ringx_sm90_backward_params 
     int lo[2] = {0, 0}, hi[2] = {0, 0};
     bool masked = walk.masked();
     if (masked) {
-        const ringx_sm90_run &run = p.query[walk.iq];
+        const ringx_cuda_run &run = p.query[walk.iq];
         int from = walk.m * C::M + column;
 #pragma unroll
         for (int r = 0; r < 2; r++) {
@@ -330,6 +285,17 @@ backward_differentiate(const ringx_sm90_backward_params &p, const ringx_backward
                        const ringx_backward_walk &walk, const float *delta, int mine, int column,
                        ringx_backward_block<C> &x, const float (&slope)[C::EXTRA ? C::M / 2 : 1])
 {
+    uint64_t kept = ~UINT64_C(0); /* first which, in a rolled loop: the generator needs registers of its own */
+    if (C::EXTRA && p.drop.threshold) {
+        const ringx_cuda_run &keys = p.key[t.slice], &queries = p.query[walk.iq];
+        kept = 0;
+#pragma unroll 1
+        for (int i = 0; i < C::M / 2; i++) {
+            int64_t key = keys.first + (t.n * C::N + mine + i % 4 / 2 * 8) * keys.step;
+            int64_t query = queries.first + (walk.m * C::M + i / 4 * 8 + column + i % 2) * queries.step;
+            kept |= (uint64_t)(ringx__cuda_keep(p.drop, t.batch, p.q_head + walk.head, query, key) != 0) << i;
+        }
+    }
 #pragma unroll
     for (int c = 0; c < C::M / 8; c++) {
         float2 d = *(const float2 *)(delta + 8 * c + column);
@@ -337,13 +303,7 @@ backward_differentiate(const ringx_sm90_backward_params &p, const ringx_backward
         for (int e = 0; e < 4; e++) {
             float &s = x.s[4 * c + e], &dp = x.dp[4 * c + e], mean = e % 2 ? d.y : d.x;
             if (C::EXTRA) {
-                float keep = 1;
-                if (p.drop.threshold) {
-                    const ringx_sm90_run &keys = p.key[t.slice], &queries = p.query[walk.iq];
-                    int64_t key = keys.first + (t.n * C::N + mine + e / 2 * 8) * keys.step;
-                    int64_t query = queries.first + (walk.m * C::M + 8 * c + column + e % 2) * queries.step;
-                    keep = ringx__cuda_keep(p.drop, t.batch, p.q_head + walk.head, query, key);
-                }
+                float keep = kept >> (4 * c + e) & 1 ? p.drop.grow : 0;
                 dp = s == 0 ? 0 : s * (dp * keep - mean) * slope[C::EXTRA ? 4 * c + e : 0];
                 s *= keep;
             } else {
@@ -381,7 +341,7 @@ __device__ __forceinline__ void backward_add_rows(const ringx_view &to, int64_t 
 
 template <class C>
 __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
-                                                 const ringx_sm90_range *ranges, uint32_t smem, char *base,
+                                                 const ringx_cuda_range *ranges, uint32_t smem, char *base,
                                                  int consumer)
 {
     using T = typename C::T;
@@ -393,7 +353,7 @@ __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_param
     ringx_backward_walk walk;
     walk.start(p, t, ranges);
     if (thread < 64) {
-        const ringx_sm90_run &keys = p.key[t.slice];
+        const ringx_cuda_run &keys = p.key[t.slice];
         int j = t.n * C::N + 64 * consumer + thread;
         rows[64 * consumer + thread] =
             j < keys.count ? ringx__cuda_mask_queries(p.mask, keys.first + j * keys.step) : ringx_interval{0, 0};
@@ -508,7 +468,7 @@ __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_param
         if (lane == 0)
             mbar_arrive(bars.q_empty + 8 * stage);
     }
-    const ringx_sm90_run &keys = p.key[t.slice];
+    const ringx_cuda_run &keys = p.key[t.slice];
     int token = t.n * C::N + mine;
     backward_add_rows<C::DK>(p.dk[t.slice], t.batch, t.kv, token, keys.count, column, p.head_dim, p.scale, dk);
     backward_add_rows<C::DV>(p.dv[t.slice], t.batch, t.kv, token, keys.count, column, p.value_dim, 1.f, dv);
@@ -538,7 +498,7 @@ __global__ void __launch_bounds__(C::THREADS, 1)
     }
     ringx_backward_tile t;
     backward_tile(p, &t);
-    ringx_sm90_range *ranges = (ringx_sm90_range *)(base + C::RANGES_AT);
+    ringx_cuda_range *ranges = (ringx_cuda_range *)(base + C::RANGES_AT);
     if ((int)threadIdx.x < p.queries)
         ranges[threadIdx.x] = backward_range<C>(p, t, (int)threadIdx.x);
     __syncthreads();

@@ -77,7 +77,7 @@ struct ringx_forward_walk {
         while (++slice < p.keys) {
             if (!(p.live[iq] >> slice & 1))
                 continue;
-            ringx_sm90_range r = ringx__sm90_range(p.key[slice], block, edge->lo0, edge->hi0, edge->lo1, edge->hi1);
+            ringx_cuda_range r = ringx__cuda_range(p.key[slice], block, edge->lo0, edge->hi0, edge->lo1, edge->hi1);
             n = r.end - 1;
             begin = r.begin;
             full_begin = r.full_begin;
@@ -112,7 +112,7 @@ __device__ __forceinline__ void forward_produce(const ringx_sm90_forward_params 
             return;
         }
         int after = (int)gridDim.x + atomicAdd(p.next_tile, 1); /* its latency hides behind this tile */
-        const ringx_sm90_run &rows = p.query[t.iq];
+        const ringx_cuda_run &rows = p.query[t.iq];
         ringx_forward_walk walk;
         ringx_interval see = ringx__cuda_mask_keys(p.mask, rows.first + t.m0 * rows.step);
         edge->lo0 = see.lo;
@@ -356,18 +356,20 @@ template <class C>
 __device__ __forceinline__ void forward_drop(const ringx_sm90_forward_params &p, const ringx_forward_tile &t, int row,
                                              int column, const ringx_forward_walk &walk, ringx_forward_state<C> &x)
 {
-    const ringx_sm90_run &rows = p.query[t.iq], &keys = p.key[walk.slice];
-#pragma unroll 1
+    const ringx_cuda_run &rows = p.query[t.iq], &keys = p.key[walk.slice];
+#pragma unroll
     for (int r = 0; r < 2; r++) {
         int64_t query = rows.first + (row + 8 * r) * rows.step;
-#pragma unroll
+        uint64_t kept = 0; /* first which, in a rolled loop: the generator needs registers of its own */
+#pragma unroll 1
         for (int i = 0; i < C::N / 4; i++) {
             int64_t key = keys.first + (walk.n * C::N + i / 2 * 8 + column + i % 2) * keys.step;
-            float keep = ringx__cuda_keep(p.drop, t.batch, p.q_head + t.head, query, key);
-            if (r == 0)
-                x.s[i / 2 * 4 + i % 2] *= keep;
-            else
-                x.s[i / 2 * 4 + 2 + i % 2] *= keep;
+            kept |= (uint64_t)(ringx__cuda_keep(p.drop, t.batch, p.q_head + t.head, query, key) != 0) << i;
+        }
+#pragma unroll
+        for (int i = 0; i < C::N / 4; i++) {
+            float &x0 = x.s[i / 2 * 4 + 2 * r + i % 2];
+            x0 = kept >> i & 1 ? x0 * p.drop.grow : 0;
         }
     }
 }
@@ -423,7 +425,7 @@ __device__ __forceinline__ void forward_consume(const ringx_sm90_forward_params 
         forward_tile(p, C::M, edge->work, &t);
         ringx_forward_walk walk;
         walk.start(t.iq);
-        const ringx_sm90_run &run = p.query[t.iq];
+        const ringx_cuda_run &run = p.query[t.iq];
         bar_sync(own_bar, 128); /* the last tile's rows are done with */
         if (thread < 64) {
             int i = min(t.m0 + 64 * consumer + thread, run.count - 1);
@@ -436,7 +438,7 @@ __device__ __forceinline__ void forward_consume(const ringx_sm90_forward_params 
                              if (C::EXTRA)
                                  forward_score(p, x);
                              if (walk.masked()) {
-                                 const ringx_sm90_run &keys = p.key[walk.slice];
+                                 const ringx_cuda_run &keys = p.key[walk.slice];
                                  int lo[2], hi[2], first = walk.n * C::N + column;
 #pragma unroll
                                  for (int r = 0; r < 2; r++) {

@@ -6,6 +6,7 @@
 #include <map>
 #include <vector>
 
+#include "kernel/cuda_mma.cuh"
 #include "kernel/cuda_sm90.cuh"
 
 thread_local uint3 threadIdx, blockIdx;
@@ -43,6 +44,12 @@ struct reduction {
     int c[4];
 };
 
+struct late_copy {
+    void *to;
+    const void *from;
+    bool valid;
+};
+
 struct fiber {
     void *stack_pointer;
     std::vector<char> stack;
@@ -51,6 +58,7 @@ struct fiber {
     std::vector<product> open;
     std::deque<std::vector<product>> groups;
     std::vector<reduction> reductions;
+    std::vector<late_copy> copies;
 };
 
 std::vector<fiber> fibers;
@@ -85,6 +93,7 @@ void start(fiber &f)
     f.open.clear();
     f.groups.clear();
     f.reductions.clear();
+    f.copies.clear();
 }
 
 struct barrier {
@@ -155,7 +164,8 @@ void ringx__emulate(const std::function<void()> &body, dim3 grid, unsigned threa
                     }
                 }
                 for (unsigned i = 0; i < threads; i++)
-                    if (!fibers[i].reductions.empty() || !fibers[i].groups.empty() || !fibers[i].open.empty()) {
+                    if (!fibers[i].reductions.empty() || !fibers[i].copies.empty() || !fibers[i].groups.empty() ||
+                        !fibers[i].open.empty()) {
                         printf("emulate: thread %u left without waiting for what it issued\n", i);
                         exit(4);
                     }
@@ -326,9 +336,7 @@ static float number(bool bf16, uint16_t bits)
         memcpy(&f, &x, 4);
         return f;
     }
-    __half h;
-    memcpy(&h, &bits, 2);
-    return __half2float(h);
+    return __half2float(__half(__half_raw{bits}));
 }
 
 /* Element (row, k) of an operand by descriptor: the layouts of the PTX manual for 128-byte swizzle. */
@@ -403,6 +411,67 @@ void ringx__emulate_products(int left)
     ringx__emulate_barrier(3, warpgroup + 100, 128, true, "wgmma.wait (done)");
 }
 
+/* ---- mma.sync -------------------------------------------------------------------------------------------------------
+ */
+
+void copy_async(void *to, const void *from, bool valid)
+{
+    if ((uintptr_t)to % 16 || (valid && (uintptr_t)from % 16)) {
+        printf("emulate: an unaligned 16-byte copy\n");
+        exit(4);
+    }
+    fibers[current].copies.push_back({to, from, valid});
+}
+
+void ringx__emulate_copies()
+{
+    for (const late_copy &c : fibers[current].copies) {
+        if (c.valid)
+            memcpy(c.to, c.from, 16);
+        else
+            memset(c.to, 0, 16);
+    }
+    fibers[current].copies.clear();
+}
+
+static const void *row_of_lane[64][32];
+static uint32_t fragments[64][32][6];
+
+void ringx__emulate_load(uint32_t (&r)[4], const void *row, bool transposed)
+{
+    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4 * 2;
+    row_of_lane[warp][lane] = row;
+    __syncwarp();
+    for (unsigned i = 0; i < 4; i++) {
+        uint16_t x[2];
+        for (unsigned e = 0; e < 2; e++) {
+            unsigned line = transposed ? t + e : g, place = transposed ? g : t + e;
+            memcpy(&x[e], (const char *)row_of_lane[warp][8 * i + line] + 2 * place, 2);
+        }
+        r[i] = x[0] | (uint32_t)x[1] << 16;
+    }
+    __syncwarp();
+}
+
+void ringx__emulate_multiply(bool bf16, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+    unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4 * 2;
+    memcpy(fragments[warp][lane], a, 16);
+    fragments[warp][lane][4] = b0;
+    fragments[warp][lane][5] = b1;
+    __syncwarp();
+    for (unsigned e = 0; e < 4; e++) {
+        float sum = 0;
+        for (unsigned k = 0; k < 16; k++) {
+            uint32_t x = fragments[warp][g * 4 + k % 8 / 2][k / 8 * 2 + e / 2];
+            uint32_t y = fragments[warp][(t + e % 2) * 4 + k % 8 / 2][4 + k / 8];
+            sum += number(bf16, (uint16_t)(x >> k % 2 * 16)) * number(bf16, (uint16_t)(y >> k % 2 * 16));
+        }
+        d[e] += sum;
+    }
+    __syncwarp();
+}
+
 /* ---- runtime calls
  * ---------------------------------------------------------------------------------------------------- */
 
@@ -455,7 +524,9 @@ cudaError_t cudaGetDevice(int *device)
 }
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int)
 {
-    *value = attribute == cudaDevAttrMultiProcessorCount ? 3 : 9;
+    *value = attribute == cudaDevAttrMultiProcessorCount            ? 3
+             : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? 232448
+                                                                    : 9;
     return cudaSuccess;
 }
 cudaError_t cudaFuncSetAttribute(const void *, cudaFuncAttribute, int)

@@ -45,6 +45,9 @@ template <int N> static inline void bulk_wait()
 static inline void fence_proxy()
 {
 }
+static inline void fence_proxy_global()
+{
+}
 static inline void fence_mbar_init()
 {
 }
@@ -83,31 +86,6 @@ static inline void store_matrices(uint32_t row, const uint32_t *x)
     for (unsigned i = 0; i < 4; i++)
         memcpy(smem_pointer(row) + 4 * i, &slot[lane % 8 * 4 + i][lane / 8], 4);
     __syncwarp();
-}
-
-static inline void wait_for_turn(const int *turn, int mine)
-{
-    while (*turn != mine)
-        ringx__emulate_yield("turn");
-}
-static inline void pass_turn(int *turn)
-{
-    ++*turn;
-    ringx__emulate_moved();
-}
-
-static inline float exp2_fast(float x)
-{
-    return exp2f(x);
-}
-
-template <typename T> static inline uint32_t pack(float lo, float hi)
-{
-    T l = ringx_number<T>::down(lo), h = ringx_number<T>::down(hi);
-    uint16_t a, b;
-    memcpy(&a, &l, 2);
-    memcpy(&b, &h, 2);
-    return a | (uint32_t)b << 16;
 }
 
 template <typename T, int N> struct ringx_wgmma {
