@@ -32,8 +32,8 @@ template <typename T_, int DK_, int DV_, int M_, bool EXTRA_> struct ringx_backw
     static constexpr int ROWS_AT = DQ_AT + DQ_BYTES, STATS_AT = ROWS_AT + N * 16;
     static constexpr int RANGES_AT = STATS_AT + STAGES * 2 * M * 4, BARS_AT = RANGES_AT + 16 * RINGX_SM90_QUERIES;
     static constexpr int SMEM = BARS_AT + 8 * (3 + 4 * STAGES);
-    static constexpr int DQ_COLUMNS = M == 128 ? DK : 64; /* of the first warpgroup's half */
-    static constexpr int PRODUCER_REGISTERS = 32, CONSUMER_REGISTERS = 240;
+    static constexpr int DQ_COLUMNS = M == 128 ? DK : 64;                   /* of the first warpgroup's half */
+    static constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240; /* 128·24 + 256·240 = 384·168 */
 };
 
 #if RINGX_SM90

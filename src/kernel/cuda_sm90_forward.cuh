@@ -25,7 +25,9 @@ template <typename T_, int DK_, int DV_, int CONSUMERS_, int N_, bool EXTRA_> st
     static constexpr int K_AT = Q_BYTES, V_AT = K_AT + STAGES * K_BYTES, ROWS_AT = V_AT + STAGES * V_BYTES;
     static constexpr int EDGE_AT = ROWS_AT + M * 16, BARS_AT = EDGE_AT + 2 * 64;
     static constexpr int SMEM = BARS_AT + 8 * (2 + 4 * STAGES);
-    static constexpr int PRODUCER_REGISTERS = 32, CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
+    /* Together what the launch gave: 128·24 + 256·240 = 384·168, 128·32 + 384·160 = 512·128.  More would wait for ever.
+     */
+    static constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32, CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
 };
 
 #if RINGX_SM90
