@@ -308,24 +308,24 @@ __global__ void __launch_bounds__(C::THREADS, 1) ringx_mma_backward(const __grid
                 multiply_add<T>(dv[2 * d + 1], a, b[2], b[3]);
             }
         }
-        if (!(C::PARTS & 2))
-            continue;
+        if constexpr ((C::PARTS & 2) != 0) {
 #pragma unroll
-        for (int k = 0; k < C::M / 16; k++) {
-            uint32_t a[4], b[4];
-            as_left<T>(a, dp[2 * k], dp[2 * k + 1]);
+            for (int k = 0; k < C::M / 16; k++) {
+                uint32_t a[4], b[4];
+                as_left<T>(a, dp[2 * k], dp[2 * k + 1]);
 #pragma unroll
-            for (int e = 0; e < 4; e++)
-                *(uint32_t *)(chunk_at<64>(base + C::DS_AT, mine + e % 2 * 8, 2 * k + e / 2) + column * 2) = a[e];
+                for (int e = 0; e < 4; e++)
+                    *(uint32_t *)(chunk_at<64>(base + C::DS_AT, mine + e % 2 * 8, 2 * k + e / 2) + column * 2) = a[e];
 #pragma unroll
-            for (int d = 0; d < C::DK / 16; d++) {
-                right_turned<C::KP>(b, q_tile, 16 * k, 2 * d);
-                multiply_add<T>(dk[2 * d], a, b[0], b[1]);
-                multiply_add<T>(dk[2 * d + 1], a, b[2], b[3]);
+                for (int d = 0; d < C::DK / 16; d++) {
+                    right_turned<C::KP>(b, q_tile, 16 * k, 2 * d);
+                    multiply_add<T>(dk[2 * d], a, b[0], b[1]);
+                    multiply_add<T>(dk[2 * d + 1], a, b[2], b[3]);
+                }
             }
+            __syncthreads(); /* dS is whole */
+            mma_add_dq<C>(p, t, now, base);
         }
-        __syncthreads(); /* dS is whole */
-        mma_add_dq<C>(p, t, now, base);
     }
     copy_wait<0>();
     int token = t.n * C::N + mine;

@@ -27,7 +27,9 @@ template <typename T_, int DK_, int DV_, int CONSUMERS_, int N_, bool EXTRA_> st
     static constexpr int SMEM = BARS_AT + 8 * (2 + 4 * STAGES);
     /* Together what the launch gave: 128·24 + 256·240 = 384·168, 128·32 + 384·160 = 512·128.  More would wait for ever.
      */
+    /* A block keeps the registers it was launched with: what consumers take, the producer must have given. */
     static constexpr int PRODUCER_REGISTERS = CONSUMERS == 2 ? 24 : 32, CONSUMER_REGISTERS = CONSUMERS == 2 ? 240 : 160;
+    static_assert(PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS <= 65536 / THREADS / 8 * 8 * (CONSUMERS + 1), "");
 };
 
 #if RINGX_SM90
