@@ -93,8 +93,7 @@ static int read_metadata(attention_file *a)
     return code ? code : read_starts(a);
 }
 
-/* ---- shapes
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- shapes ---- */
 
 static bool is_float(st_dtype dtype)
 {
@@ -194,8 +193,7 @@ void attention_close(attention_file *a)
     a->starts = NULL;
 }
 
-/* ---- values
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- values ---- */
 
 static ringx_dtype half_of(st_dtype dtype)
 {

@@ -20,8 +20,7 @@ typedef struct timed { /* one rank's part */
     double *seconds[PASSES], *exposed[PASSES]; /* [iterations], of the slowest rank */
 } timed;
 
-/* ---- peak memory of this process
- * --------------------------------------------------------------------------------------------- */
+/* ---- peak memory of this process ---- */
 
 static void reset_peak(void)
 {
@@ -45,8 +44,7 @@ static double peak_bytes(void)
     return 1024 * kib;
 }
 
-/* ---- tensors
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- tensors ---- */
 
 typedef void (*row_visit)(timed *t, tensor_id id, void *row, uint64_t first, size_t count, void *context);
 
@@ -133,8 +131,7 @@ static void destroy(timed *t)
     ringx_plan_destroy(t->plan);
 }
 
-/* ---- timing
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- timing ---- */
 
 static int run_pass(timed *t, int pass, int64_t iteration)
 {

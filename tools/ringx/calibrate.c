@@ -15,8 +15,7 @@
 #define MESSAGE       ((size_t)8 << 20)
 #define SMALL_MESSAGE ((size_t)64)
 
-/* ---- compute: each rank alone on its own problem, all at the same time
- * --------------------------------------------------- */
+/* ---- compute: each rank alone on its own problem, all at the same time ---- */
 
 typedef struct alone {
     ringx_comm *comm;
@@ -153,8 +152,7 @@ static int measure_memory(crew *c, calibration *r)
     return CODE_GOOD;
 }
 
-/* ---- transfers
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- transfers ---- */
 
 static double process_seconds(void)
 {
@@ -210,8 +208,7 @@ static int measure_transfers(crew *c, calibration *r)
     return CODE_GOOD;
 }
 
-/* ---- the description
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the description ---- */
 
 static void write_rates(FILE *to, const char *name, const double *tokens, const double *gflops)
 {

@@ -20,8 +20,7 @@ typedef struct bench_job {
     double forecast[PASSES]; /* seconds */
 } bench_job;
 
-/* ---- verification
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- verification ---- */
 
 static int64_t scaled(int64_t value, int64_t tokens, int64_t small)
 {
@@ -100,9 +99,7 @@ static int verify(crew *c, const settings *s, const checked *k, const char *pres
     return crew_agree(c, code);
 }
 
-/* ---- rows
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- rows ---- */
 
 static const table_column columns[] = {{"batch", NULL},
                                        {"seq", NULL},
@@ -278,8 +275,7 @@ static int work(crew *c, void *context)
     return code;
 }
 
-/* ---- output
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- output ---- */
 
 static void print_heading(const settings *s, const bench_job *job, int ranks)
 {
@@ -315,8 +311,7 @@ static int output(const settings *s, const bench_job *job, int ranks)
     return table_print(job->table, stdout);
 }
 
-/* ---- the command
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- the command ---- */
 
 static const option bench_options[] = {
     {"preset", "LIST", "presets, comma separated, or all (default all)", OPTION_PRESETS, FIELD(presets), 0, 0, 0, NULL},

@@ -172,8 +172,7 @@ static int print_calibration(const settings *s, const calibration *r)
     return code;
 }
 
-/* ---- the command
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the command ---- */
 
 static const option info_options[] = {
     {"calibrate", "FILE", "measure this machine, about ten seconds, and write its description for forecasts",

@@ -155,8 +155,7 @@ static int plan_all(const settings *s)
     return code;
 }
 
-/* ---- the command
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the command ---- */
 
 static const char *const plot_names[] = {"seconds", "efficiency", "workspace", "wire", NULL};
 

@@ -101,8 +101,7 @@ static int share_inputs(crew *c, run_job *job, const run_card *card, whole *inpu
     return code;
 }
 
-/* ---- output
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- output ---- */
 
 static int save_tensor(run_job *job, const run_card *card, tensor_id id, const void *data, bool declare)
 {
@@ -172,8 +171,7 @@ static int save(run_job *job, const run_card *card, const whole *results)
     return code;
 }
 
-/* ---- the crew's work
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- the crew's work ---- */
 
 static int compute(crew *c, run_job *job, const run_card *card, const int64_t *starts, const whole *inputs)
 {
@@ -248,8 +246,7 @@ static int report(const run_job *job)
                                job->seconds, "workspace_bytes", (json_int_t)job->info.workspace_bytes));
 }
 
-/* ---- the command
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the command ---- */
 
 static const option run_options[] = {
     {"input", "FILE", "safetensors: q (batch, tokens, heads, head_dim), k, v, and dout for gradients", OPTION_TEXT,

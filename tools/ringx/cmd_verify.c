@@ -87,8 +87,7 @@ int tally_end(tally *t, json_t *more)
     return code ? code : printed;
 }
 
-/* ---- a command that runs one case again
- * -------------------------------------------------------------------------------- */
+/* ---- a command that runs one case again ---- */
 
 typedef struct line {
     char *text;
@@ -143,8 +142,7 @@ void verify_command_line(const settings *s, int ranks, const char *const *withou
         snprintf(text + l.used, bytes - l.used, " %s", more);
 }
 
-/* ---- the command
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the command ---- */
 
 static const option verify_options[] = {
     {"cases", "N", "random cases (default 1000); the first go through every preset, mask and dtype", OPTION_INTEGER,

@@ -25,8 +25,7 @@ typedef enum exit_code {
     CODE_STALLED = 79
 } exit_code;
 
-/* ---- report.c
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- report.c ---- */
 
 #define MESSAGE_BYTES 1400
 
@@ -58,8 +57,7 @@ void progress_step(size_t done, const char *note);
 void progress_clear(void); /* before another line is printed */
 void progress_end(void);
 
-/* ---- settings.c: what the options of all subcommands fill in
- * ------------------------------------------------------------ */
+/* ---- settings.c: what the options of all subcommands fill in ---- */
 
 typedef struct int_list {
     int64_t *items;
@@ -143,8 +141,7 @@ int core_count(void); /* cores this process may use */
 /* Options for one of `ranks` ranks of this process: threads shared out if none were asked for. */
 ringx_options settings_rank_options(const settings *s, const char *preset, int ranks_here);
 
-/* ---- the subcommands
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the subcommands ---- */
 
 struct subcommand;
 extern const struct subcommand command_info, command_verify, command_bench, command_plan, command_run;

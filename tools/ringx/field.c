@@ -45,8 +45,7 @@ bool guarded_intact(const guarded *g)
     return all_bytes(g->memory, FIELD_GUARD, GUARD_BYTE) && all_bytes(g->data + g->bytes, FIELD_GUARD, GUARD_BYTE);
 }
 
-/* ---- fields
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- fields ---- */
 
 static void choose_strides(field *f, field_style style, int64_t gap, int64_t stride[3])
 {

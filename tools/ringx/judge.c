@@ -67,8 +67,7 @@ int reference_create(reference *r, const ringx_problem *p, const whole *inputs)
     return code;
 }
 
-/* ---- norms
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- norms ---- */
 
 static double norm(const double *x, size_t n)
 {
@@ -140,8 +139,7 @@ static sizes natural_sizes(const reference *r, const ringx_problem *p, tensor_id
     return (sizes){gain * dout * mean_square_root(r, p, T_V) * other, dout * mean_square_root(r, p, T_OUT) * other};
 }
 
-/* ---- the verdict
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- the verdict ---- */
 
 static void note(verdict *v, tensor_id id, double used, const char *what, double error, double allowed)
 {

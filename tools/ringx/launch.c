@@ -141,8 +141,7 @@ void crew_threads_destroy(crew *crews)
     free(crews);
 }
 
-/* ---- what is the same for every crew
- * ------------------------------------------------------------------------------------ */
+/* ---- what is the same for every crew ---- */
 
 /* Everyone gets the message of one rank. */
 static void spread_message(crew *c, int speaker, bool others_agree)
@@ -157,7 +156,7 @@ static void spread_message(crew *c, int speaker, bool others_agree)
     if (everyone) {
         c->ops->gather(c, mine, MESSAGE_BYTES, all);
         const char *message = all + (size_t)speaker * MESSAGE_BYTES;
-        bool named = others_agree || c->ranks == 1 || strncmp(message, "rank ", 5) == 0;
+        bool named = others_agree || speaker == 0 || strncmp(message, "rank ", 5) == 0;
         if (named)
             snprintf(text, sizeof text, "%s", message);
         else
@@ -206,8 +205,7 @@ void crew_sum(crew *c, double *values, size_t count)
     }
 }
 
-/* ---- launch
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- launch ---- */
 
 comm_kind launch_kind(const settings *s)
 {

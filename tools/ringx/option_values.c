@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- nearest name
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- nearest name ---- */
 
 #define LONGEST 64
 
@@ -51,8 +50,7 @@ const char *options_nearest(const char *name, const char *const *names)
     return best;
 }
 
-/* ---- numbers
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- numbers ---- */
 
 /* A whole decimal number with an optional k, m or g up to `end`; false if it is none or does not fit. */
 static bool read_integer(const char *text, const char *end, int64_t *value)
@@ -167,8 +165,7 @@ static int store_bytes(const option *row, const char *text, size_t *value)
     return CODE_GOOD;
 }
 
-/* ---- names
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- names ---- */
 
 static int find_choice(const option *row, const char *text, size_t length, const char *const *choices, int64_t *index)
 {

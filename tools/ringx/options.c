@@ -98,8 +98,7 @@ int options_parse(const subcommand *command, settings *s, int count, char **argu
     return CODE_GOOD;
 }
 
-/* ---- help
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- help ---- */
 
 #define TEXT_COLUMN 28
 #define WIDTH       100

@@ -53,8 +53,7 @@ typedef struct subcommand {
 int options_parse(const subcommand *command, settings *s, int count, char **arguments);
 void options_help(const subcommand *command);
 
-/* ---- option_values.c
- * ------------------------------------------------------------------------------------------------- */
+/* ---- option_values.c ---- */
 
 /* Converts text and stores it in s, or fails with what would be right. */
 int option_store(const option *row, settings *s, const char *text);
@@ -62,8 +61,7 @@ void presets_all(name_list *list); /* those of the library, and auto */
 /* The nearest of names (ended by NULL) by edit distance; NULL if there are none. */
 const char *options_nearest(const char *name, const char *const *names);
 
-/* ---- option_tables.c: rows shared by subcommands
- * ---------------------------------------------------------------------- */
+/* ---- option_tables.c: rows shared by subcommands ---- */
 
 #define FIELD(name) offsetof(settings, name)
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Many small jobs, each on a crew of its own size: as many teams of threads as there are cores, or one crew over MPI.
- */
+/* Many small jobs, each on a crew of its own size: a team of threads for each core, or one crew over MPI. */
 #ifndef RINGX_COMMAND_POOL_H
 #define RINGX_COMMAND_POOL_H
 

@@ -149,8 +149,7 @@ int text_finish(text_file *f, int code)
     return code;
 }
 
-/* ---- progress
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- progress ---- */
 
 static struct {
     pthread_mutex_t lock;

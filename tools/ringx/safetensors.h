@@ -72,8 +72,7 @@ const char *st_shape_text(const st_tensor *t, char *text, size_t bytes);
 /* safetensors_json.c: fills tensors and pairs from the n bytes at f->header (one more byte follows, 0). */
 int st_parse_header(st_file *f, uint64_t n);
 
-/* ---- writer: nothing appears under the path until st_commit, and then all of it
- * ------------------------------------------ */
+/* ---- writer: nothing appears under the path until st_commit, and then all of it ---- */
 
 typedef struct st_output st_output;
 /* Fails at once if the path cannot be written. */

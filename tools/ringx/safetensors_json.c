@@ -51,8 +51,7 @@ static bool next_is(cursor *c, char symbol)
     return true;
 }
 
-/* ---- strings
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- strings ---- */
 
 static int hex4(const cursor *c, const char *at, unsigned *value)
 {
@@ -174,8 +173,7 @@ static int read_string(cursor *c, const char **string, const char *what)
     return CODE_GOOD;
 }
 
-/* ---- numbers
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- numbers ---- */
 
 static int read_number(cursor *c, uint64_t *value, const char *what)
 {
@@ -213,8 +211,7 @@ static int read_numbers(cursor *c, uint64_t *values, int most, int *count, const
     return expect(c, ']', "expected ',' or ']'");
 }
 
-/* ---- entries
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- entries ---- */
 
 static int read_dtype(cursor *c, st_tensor *t)
 {

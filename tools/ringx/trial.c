@@ -55,8 +55,23 @@ void whole_destroy(whole *w)
     *w = (whole){0};
 }
 
-/* ---- one rank's part
- * ---------------------------------------------------------------------------------------------------- */
+ringx_args trial_args(const field f[TENSORS], const guarded *workspace)
+{
+    return (ringx_args){.size = sizeof(ringx_args),
+                        .q = f[T_Q].tensor,
+                        .k = f[T_K].tensor,
+                        .v = f[T_V].tensor,
+                        .out = f[T_OUT].tensor,
+                        .lse = f[T_LSE].tensor.data,
+                        .dout = f[T_DOUT].tensor,
+                        .dq = f[T_DQ].tensor,
+                        .dk = f[T_DK].tensor,
+                        .dv = f[T_DV].tensor,
+                        .workspace = workspace->data,
+                        .workspace_bytes = workspace->bytes};
+}
+
+/* ---- one rank's part ---- */
 
 typedef struct part {
     const trial *trial;

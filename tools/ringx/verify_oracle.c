@@ -134,8 +134,7 @@ static int run_job(crew *c, void *context, uint64_t index)
     return code;
 }
 
-/* ---- loading
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- loading ---- */
 
 static int load(oracle_run *run, oracle *o, const char *path)
 {

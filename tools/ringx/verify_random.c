@@ -149,8 +149,7 @@ static int run_case(crew *c, void *context, uint64_t job)
     return code;
 }
 
-/* ---- the report
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- the report ---- */
 
 static json_t *by_tensor(const double *values)
 {
