@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # ringx plan, bench and info: tables, JSON, CSV, drawings, calibration.
 . "$(dirname "$0")/expect.bash"
-cd "$work"
+cd "$work" || exit 1
 
 expect 0 'ringX3 .*kvgather' info
 expect 0 '' info --json
@@ -12,7 +12,7 @@ expect 0 'forward' plan --preset all --ranks 3 --seq 101 --causal --prove
 grep -Eq 'steps, [0-9]+ tiles' stdout || complain "nothing proved"
 expect 0 '' plan --preset ringX3,usp --ranks 64 --seq 1m --dtype bf16 --machine h200x8 --json
 json 'len(j["plans"]) == 4 and all(p["forecast_ms"] > 0 and p["workspace_mib"] > 0 for p in j["plans"])'
-expect 0 "" plan --preset ringX3 --ranks 4096 --seq 256k --heads 1 --forward-only --machine frontier
+expect 0 "" plan --preset ringX3 --ranks 512 --seq 256k --heads 1 --forward-only --machine frontier
 expect 0 "" plan --preset zigzag --ranks 128 --seq 10007 --prove --machine frontier
 expect 0 '' plan --preset ringX4o,ring --ranks 3 --seq 64 --timeline draw.svg
 for file in draw-ringX4o.svg draw-ring.svg; do
