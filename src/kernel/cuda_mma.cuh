@@ -9,7 +9,9 @@
 #include "kernel/cuda_common.cuh"
 #include "kernel/cuda_turns.cuh"
 
-#define RINGX_MMA_KEYS    24 /* slices in one launch */
+#ifndef RINGX_MMA_KEYS
+#define RINGX_MMA_KEYS 24 /* slices in one launch; the tests make it small */
+#endif
 #define RINGX_MMA_QUERIES 4
 
 struct ringx_mma_queries { /* views start at their first token */
@@ -100,18 +102,21 @@ __device__ __forceinline__ void load_tile(char *tile, const ringx_view &v, int64
                                           int count, int dim, bool aligned)
 {
     const T *from = (const T *)v.data + batch * v.batch_stride + head * v.head_stride;
-    for (int i = (int)threadIdx.x; i < ROWS * (DP / 8); i += THREADS) {
-        int r = i / (DP / 8), c = i % (DP / 8);
-        bool inside = row0 + r < count && 8 * c < dim;
-        const T *at = from + (inside ? (int64_t)(row0 + r) * v.token_stride + 8 * c : 0);
-        char *to = chunk_at<DP>(tile, r, c);
-        if (aligned) {
-            copy_async(to, at, inside);
-        } else {
-            const uint16_t *words = (const uint16_t *)at;
-#pragma unroll
-            for (int e = 0; e < 8; e++)
-                ((uint16_t *)to)[e] = inside && 8 * c + e < dim ? words[e] : (uint16_t)0;
+    if (aligned) {
+#pragma unroll 4
+        for (int i = (int)threadIdx.x; i < ROWS * (DP / 8); i += THREADS) {
+            int r = i / (DP / 8), c = i % (DP / 8);
+            bool inside = row0 + r < count && 8 * c < dim;
+            copy_async(chunk_at<DP>(tile, r, c), from + (inside ? (int64_t)(row0 + r) * v.token_stride + 8 * c : 0),
+                       inside);
+        }
+    } else {
+#pragma unroll 1
+        for (int i = (int)threadIdx.x; i < ROWS * DP; i += THREADS) {
+            int r = i / DP, d = i % DP;
+            bool inside = row0 + r < count && d < dim;
+            uint16_t x = inside ? ((const uint16_t *)from)[(int64_t)(row0 + r) * v.token_stride + d] : (uint16_t)0;
+            ((uint16_t *)chunk_at<DP>(tile, r, d / 8))[d % 8] = x;
         }
     }
 }

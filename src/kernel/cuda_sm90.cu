@@ -134,13 +134,13 @@ bool job_maps(const ringx_job *job, bool backward)
         const ringx_query_slice &s = job->query[i];
         map_shape m = input_map(shape, 1, s.run.count, job->q_heads, 1), f = m;
         f.element = 4;
-        if (s.run.count > INT32_MAX || !can_map(s.q, m) || (backward && (!can_map(s.dout, m) || !can_map(s.dq, f))))
+        if (s.run.count > INT32_MAX / 2 || !can_map(s.q, m) || (backward && (!can_map(s.dout, m) || !can_map(s.dq, f))))
             return false;
     }
     for (size_t i = 0; i < job->keys; i++) {
         const ringx_key_slice &s = job->key[i];
         map_shape m = input_map(shape, 1, s.run.count, job->kv_heads, 1);
-        if (s.run.count > INT32_MAX || !can_map(s.k, m) || !can_map(s.v, m))
+        if (s.run.count > INT32_MAX / 2 || !can_map(s.k, m) || !can_map(s.v, m))
             return false;
     }
     return true;

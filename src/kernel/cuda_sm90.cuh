@@ -19,7 +19,9 @@
 #define RINGX_SM90 0
 #endif
 
-#define RINGX_SM90_KEYS    48 /* slices in one launch */
+#ifndef RINGX_SM90_KEYS
+#define RINGX_SM90_KEYS 48 /* slices in one launch; the tests make it small */
+#endif
 #define RINGX_SM90_QUERIES 4
 
 /* ---- what the host passes --------------------------------------------------------------------------------------- */

@@ -1,6 +1,0 @@
-/* SPDX-License-Identifier: MIT */
-/* Portable kernels, bf16. */
-#include "kernel/cuda_mma_list.cuh"
-
-const ringx_mma_variant ringx__mma_forward_bf16[] = {RINGX_MMA_FORWARD_LIST(__nv_bfloat16), {}};
-const ringx_mma_variant ringx__mma_backward_bf16[] = {RINGX_MMA_BACKWARD_LIST(__nv_bfloat16), {}};
