@@ -2,6 +2,8 @@
 /* Timing of one plan by a crew, and a check of all it computed. */
 #include "bench_measure.h"
 
+#include "placed.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,10 +15,11 @@ typedef struct timed { /* one rank's part */
     ringx_problem problem;
     ringx_plan *plan;
     bool backward;
+    ringx_device device;
     int64_t tokens, *positions;
     field fields[TENSORS];
     guarded workspace;
-    ringx_args args;
+    placed placed;
     double *seconds[PASSES], *exposed[PASSES]; /* [iterations], of the slowest rank */
 } timed;
 
@@ -114,8 +117,9 @@ static int create(timed *t)
             return CODE_NO_MEMORY;
     }
     int code = guarded_create(&t->workspace, ringx_plan_workspace(t->plan));
-    t->args = trial_args(t->fields, &t->workspace);
-    return code;
+    if (!code)
+        code = placed_create(&t->placed, t->device, t->fields, &t->workspace);
+    return code ? code : placed_upload(&t->placed);
 }
 
 static void destroy(timed *t)
@@ -126,6 +130,7 @@ static void destroy(timed *t)
         free(t->seconds[p]);
         free(t->exposed[p]);
     }
+    placed_destroy(&t->placed);
     guarded_destroy(&t->workspace);
     free(t->positions);
     ringx_plan_destroy(t->plan);
@@ -138,7 +143,9 @@ static int run_pass(timed *t, int pass, int64_t iteration)
     ringx_timing timing[PASSES] = {{0}};
     t->crew->ops->barrier(t->crew);
     double begin = seconds_now();
-    ringx_status status = pass ? ringx_backward(t->plan, &t->args) : ringx_forward(t->plan, &t->args);
+    ringx_status status = pass ? ringx_backward(t->plan, &t->placed.args) : ringx_forward(t->plan, &t->placed.args);
+    if (status == RINGX_OK)
+        status = ringx_plan_wait(t->plan);
     double took[2] = {seconds_now() - begin, 0};
     int code = crew_agree(t->crew, fail_status(status, pass ? "backward" : "forward"));
     if (code)
@@ -225,7 +232,8 @@ static void summarise(timed *t, measurement *m)
 
 int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, const char *timeline)
 {
-    timed t = {.crew = c, .settings = s, .problem = settings_problem(s), .backward = !s->forward_only};
+    timed t = {
+        .crew = c, .settings = s, .problem = settings_problem(s), .backward = !s->forward_only, .device = o->device};
     *m = (measurement){.ranks = c->ranks};
     c->ops->barrier(c);
     if (c->leads_process)
@@ -236,6 +244,8 @@ int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, 
         code = crew_agree(c, create(&t));
     if (!code)
         code = run_all(&t);
+    if (!code)
+        code = crew_agree(c, placed_download(&t.placed));
     if (!code) {
         report(&t, m);
         summarise(&t, m);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* ringx info --calibrate: all ranks at work together, as in real runs, so that what they share is shared here too. */
 #include "calibrate.h"
+
 #include "launch.h"
-#include "trial.h"
+#include "placed.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@
 typedef struct alone {
     ringx_comm *comm;
     ringx_plan *plan;
-    ringx_args args;
+    placed placed;
     ringx_problem problem;
     field fields[TENSORS];
     guarded workspace;
@@ -30,6 +31,7 @@ static void alone_destroy(alone *a)
 {
     for (int id = 0; id < TENSORS; id++)
         field_destroy(&a->fields[id]);
+    placed_destroy(&a->placed);
     guarded_destroy(&a->workspace);
     ringx_plan_destroy(a->plan);
     ringx_comm_destroy(a->comm);
@@ -56,8 +58,9 @@ static int alone_create(alone *a, const settings *s, int64_t tokens, int threads
     }
     if (!code)
         code = guarded_create(&a->workspace, ringx_plan_workspace(a->plan));
-    a->args = trial_args(a->fields, &a->workspace);
-    return code;
+    if (!code)
+        code = placed_create(&a->placed, o.device, a->fields, &a->workspace);
+    return code ? code : placed_upload(&a->placed);
 }
 
 /* Seconds of one direction on the slowest rank, the best of several times: others may be using the machine too. */
@@ -68,7 +71,10 @@ static int time_direction(crew *c, alone *a, bool backward, double *seconds)
     for (int n = 0; n < LEAST_REPEATS || spent < LEAST_S; n++) {
         c->ops->barrier(c);
         double begin = seconds_now();
-        ringx_status status = backward ? ringx_backward(a->plan, &a->args) : ringx_forward(a->plan, &a->args);
+        ringx_status status =
+            backward ? ringx_backward(a->plan, &a->placed.args) : ringx_forward(a->plan, &a->placed.args);
+        if (status == RINGX_OK)
+            status = ringx_plan_wait(a->plan);
         double took = seconds_now() - begin;
         int code = crew_agree(c, fail_status(status, backward ? "backward" : "forward"));
         if (code)

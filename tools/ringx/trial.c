@@ -2,6 +2,8 @@
 /* Attention on whole tensors by a crew: split, planned, executed, joined, with poison and guards everywhere. */
 #include "trial.h"
 
+#include "placed.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,22 +57,6 @@ void whole_destroy(whole *w)
     *w = (whole){0};
 }
 
-ringx_args trial_args(const field f[TENSORS], const guarded *workspace)
-{
-    return (ringx_args){.size = sizeof(ringx_args),
-                        .q = f[T_Q].tensor,
-                        .k = f[T_K].tensor,
-                        .v = f[T_V].tensor,
-                        .out = f[T_OUT].tensor,
-                        .lse = f[T_LSE].tensor.data,
-                        .dout = f[T_DOUT].tensor,
-                        .dq = f[T_DQ].tensor,
-                        .dk = f[T_DK].tensor,
-                        .dv = f[T_DV].tensor,
-                        .workspace = workspace->data,
-                        .workspace_bytes = workspace->bytes};
-}
-
 /* ---- one rank's part ---- */
 
 typedef struct part {
@@ -81,7 +67,7 @@ typedef struct part {
     field fields[TENSORS];
     guarded workspace;
     unsigned char *packed; /* room for the largest local tensor, packed */
-    ringx_args args;
+    placed placed;
 } part;
 
 /* How shards of a tensor are cut: outer × tokens × width bytes. */
@@ -113,7 +99,8 @@ static int create_fields(part *x, int rank)
         largest = bytes > largest ? bytes : largest;
     }
     x->packed = allocate(largest);
-    return x->packed ? guarded_create(&x->workspace, ringx_plan_workspace(x->plan)) : CODE_NO_MEMORY;
+    int code = x->packed ? guarded_create(&x->workspace, ringx_plan_workspace(x->plan)) : CODE_NO_MEMORY;
+    return code ? code : placed_create(&x->placed, x->trial->options.device, x->fields, &x->workspace);
 }
 
 static void load_inputs(part *x)
@@ -127,7 +114,19 @@ static void load_inputs(part *x)
         ringx_shard(x->plan, outer, width, x->trial->inputs->data[id], x->packed);
         field_load(&x->fields[id], x->packed);
     }
-    x->args = trial_args(x->fields, &x->workspace);
+}
+
+static int execute_direction(part *x, bool backward)
+{
+    const char *what = backward ? "backward" : "forward";
+    poison(x->workspace.data, x->workspace.bytes);
+    int code = backward ? placed_upload_workspace(&x->placed) : placed_upload(&x->placed);
+    ringx_status status = RINGX_OK;
+    if (!code)
+        status = backward ? ringx_backward(x->plan, &x->placed.args) : ringx_forward(x->plan, &x->placed.args);
+    if (!code && status == RINGX_OK)
+        status = ringx_plan_wait(x->plan);
+    return code ? code : fail_status(status, "%s", what);
 }
 
 static int execute(part *x)
@@ -135,13 +134,10 @@ static int execute(part *x)
     for (tensor_id id = T_OUT; id < TENSORS; id++)
         if (x->fields[id].memory)
             poison(x->fields[id].memory, x->fields[id].bytes + 2 * FIELD_GUARD);
-    poison(x->workspace.data, x->workspace.bytes);
-    int code = fail_status(ringx_forward(x->plan, &x->args), "forward");
-    if (!code && x->backward) {
-        poison(x->workspace.data, x->workspace.bytes);
-        code = fail_status(ringx_backward(x->plan, &x->args), "backward");
-    }
-    return code;
+    int code = execute_direction(x, false);
+    if (!code && x->backward)
+        code = execute_direction(x, true);
+    return code ? code : placed_download(&x->placed);
 }
 
 static int check_memory(part *x, int rank)
@@ -251,6 +247,7 @@ int trial_run(crew *c, const trial *t)
         code = crew_agree(c, check_positions(&x, c));
     for (int id = 0; id < TENSORS; id++)
         field_destroy(&x.fields[id]);
+    placed_destroy(&x.placed);
     guarded_destroy(&x.workspace);
     free(x.packed);
     ringx_plan_destroy(x.plan);

@@ -23,9 +23,6 @@ typedef struct whole { /* NULL: not there */
 int whole_results_create(whole *w, const ringx_problem *p, bool backward);
 void whole_destroy(whole *w);
 
-/* What ringx_forward and ringx_backward get. */
-ringx_args trial_args(const field fields[TENSORS], const guarded *workspace);
-
 typedef struct trial {
     ringx_problem problem;
     ringx_options options;
