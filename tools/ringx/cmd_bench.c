@@ -212,7 +212,7 @@ static int bench_one(crew *c, bench_job *job, const checked *k, const char *pres
     char path[4096];
     measurement m;
     ringx_options o = settings_rank_options(s, preset, c->ranks_here);
-    o.timeline = s->timeline != NULL;
+    o.timeline = s->timeline != NULL || s->device == RINGX_CUDA; /* whose exposed time comes from it */
     int code = verify(c, s, k, preset, &error);
     if (!code)
         code = measure(c, s, &o, &m, settings_timeline(s, preset, path, sizeof path));
