@@ -190,7 +190,7 @@ static inline void check_tensor(const char *what, const tensor *t, const wanted 
         double got = tensor_get(t, b, i, h, e), want = w->value[at];
         if (isinf(want) && got == want)
             continue;
-        double allowed = rounding(t->dtype, want), off = fmax(0, fabs(got - want) - allowed);
+        double allowed = rounding(t->dtype, want), off = fabs(got - want) <= allowed ? 0 : fabs(got - want) - allowed;
         if (!(off <= 20 * tolerance * (w->size[at] + 1e-30)))
             fail_msg("%s[%d][%d][%d][%d] is %.9g, wanted %.9g (size %.3g)", what, (int)b, (int)i, (int)h, (int)e, got,
                      want, w->size[at]);

@@ -187,6 +187,37 @@ static void long_cases(void **unused)
         check_case(seed, (kernel_size){.tokens = 900, .dim = 12, .heads = 2});
 }
 
+/* Windows that begin anywhere in a block of keys: where a block begins must not depend on who shares a panel. */
+static void windows_over_blocks(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; ringx__simd_at(i); i++) {
+        const ringx_kernel *kernel = &ringx__simd_at(i)->kernel;
+        if (!kernel->available())
+            continue;
+        kernel_case c = {.dice = {i}, .queries = 2, .keys = 3};
+        c.problem = (ringx_problem){.size = sizeof c.problem,
+                                    .batch = 1,
+                                    .tokens = 1400,
+                                    .q_heads = 4,
+                                    .kv_heads = 2,
+                                    .head_dim = 10,
+                                    .window_left = 333,
+                                    .window_right = 77};
+        assert_int_equal(ringx__shape_create(&c.shape, &c.problem), RINGX_OK);
+        c.query[0].run = (ringx_run){700, 0, 1};
+        c.query[1].run = (ringx_run){233, 700, 3};
+        c.key[0].run = (ringx_run){500, 1, 2};
+        c.key[1].run = (ringx_run){500, 0, 2};
+        c.key[2].run = (ringx_run){400, 1000, 1};
+        case_allocate(&c);
+        fill_delta(&c);
+        check_forward_bits(i, &c, kernel);
+        check_backward_bits(i, &c, kernel);
+        case_destroy(&c);
+    }
+}
+
 /* ---- one NaN or infinity
  * -------------------------------------------------------------------------------------------------- */
 
@@ -283,6 +314,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_cases),
         cmocka_unit_test(long_cases),
+        cmocka_unit_test(windows_over_blocks),
         cmocka_unit_test(one_bad_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
