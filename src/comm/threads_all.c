@@ -215,7 +215,7 @@ ringx_status ringx__threads_split(ringx_comm *comm, int colour, ringx_group **gr
     if (ringx__post_complete(&seat->post, w->all->entered)) {
         for (int r = 0; r < w->ranks; r++)
             if (!w->seats[r].made && make_group(w, r) != RINGX_OK)
-                ringx__world_fail(w, comm->rank, RINGX_NO_MEMORY, "%s", ringx_last_error());
+                ringx__world_fail(w, comm->rank, RINGX_NO_MEMORY, "rank %d: %s", comm->rank, ringx_last_error());
         ringx__group_signal(w, w->all, comm->rank);
     }
     ringx__seat_wait(w, comm->rank, RINGX_FOR_ALL);
