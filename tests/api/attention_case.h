@@ -22,11 +22,15 @@ typedef struct attention_case {
     ringx_options options;
     int ranks;
     uint64_t data_seed;
-    int gap;                 /* extra elements between heads' rows */
-    const char *fault;       /* for ringx_comm_faulty */
-    double *want[TENSORS];   /* whole, from ringx_reference */
-    double *got[TENSORS];    /* whole, from the ranks */
-    size_t workspace_bytes;  /* largest over ranks */
+    int gap;                                 /* extra elements between heads' rows */
+    const char *fault;                       /* for ringx_comm_faulty */
+    bool zeroed;                             /* memory that should not matter is 0, not NaN */
+    void (*alter)(struct attention_case *c); /* changes the inputs drawn, in want[T_Q … T_V, T_DOUT] */
+    void *context;                           /* of the test */
+    double *want[TENSORS];                   /* whole, from ringx_reference */
+    double *got[TENSORS];                    /* whole, from the ranks */
+    size_t workspace_bytes;                  /* largest over ranks */
+    size_t workspace_unused; /* bytes at the end of a workspace that neither direction wrote; largest over ranks */
     ringx_status status[64]; /* of each rank */
     char message[64][512];
     ringx_comm *comm[64];
@@ -68,12 +72,18 @@ static size_t case_elements(const ringx_problem *p, int t)
     return (size_t)(p->batch * p->tokens * case_heads(p, t) * case_dim(p, t));
 }
 
-static void *case_poisoned(size_t bytes, size_t align)
+/* All ones: NaN in every format. */
+static int case_poison(const attention_case *c)
+{
+    return c->zeroed ? 0 : 0xff;
+}
+
+static void *case_poisoned(const attention_case *c, size_t bytes, size_t align)
 {
     void *p = NULL;
     if (posix_memalign(&p, align, bytes ? (bytes + 127) / 128 * 128 : 128) != 0)
         abort();
-    memset(p, 0xff, bytes ? bytes : 1); /* all ones: NaN in every format */
+    memset(p, case_poison(c), bytes ? bytes : 1);
     return p;
 }
 
@@ -143,6 +153,16 @@ static void case_mirror_destroy(const case_mirror *m)
     ringx_memory_free(m->device, m->there);
 }
 
+/* Bytes at the end of [from, from + bytes) that still are the poison. */
+static size_t case_untouched(const attention_case *c, const void *from, size_t bytes)
+{
+    const unsigned char *p = from;
+    size_t n = 0;
+    while (n < bytes && p[bytes - 1 - n] == (unsigned char)case_poison(c))
+        n++;
+    return n;
+}
+
 static ringx_status case_both_directions(attention_case *c, ringx_plan *plan, const ringx_args *a,
                                          const case_mirror *room, size_t guard)
 {
@@ -151,13 +171,22 @@ static ringx_status case_both_directions(attention_case *c, ringx_plan *plan, co
         status = ringx_plan_wait(plan);
     if (status != RINGX_OK || c->options.forward_only)
         return status;
+    char *space = (char *)room->host + guard;
+    size_t bytes = room->bytes - 2 * guard, unused = case_untouched(c, space, bytes);
     if (room->there == room->host) { /* fresh poison for backward */
-        memset((char *)room->host + guard, 0xff, room->bytes - 2 * guard);
+        memset(space, case_poison(c), bytes);
     } else {
         case_upload(room);
     }
     status = ringx_backward(plan, a);
-    return status == RINGX_OK ? ringx_plan_wait(plan) : status;
+    if (status == RINGX_OK)
+        status = ringx_plan_wait(plan);
+    size_t unused_too = case_untouched(c, space, bytes);
+    pthread_mutex_lock(&c->mutex);
+    unused = unused_too < unused ? unused_too : unused;
+    c->workspace_unused = unused > c->workspace_unused ? unused : c->workspace_unused;
+    pthread_mutex_unlock(&c->mutex);
+    return status;
 }
 
 static ringx_status case_execute(attention_case *c, ringx_plan *plan, char **local, float *lse, size_t *stride)
@@ -176,7 +205,7 @@ static ringx_status case_execute(attention_case *c, ringx_plan *plan, char **loc
     }
     tensor[T_LSE] = case_mirror_create(device, lse, (size_t)(p->batch * p->q_heads * n) * sizeof *lse);
     size_t bytes = ringx_plan_workspace(plan), guard = 256;
-    unsigned char *room = case_poisoned(bytes + 2 * guard, 128);
+    unsigned char *room = case_poisoned(c, bytes + 2 * guard, 128);
     memset(room, 0xA5, guard);
     memset(room + guard + bytes, 0xA5, guard);
     case_mirror workspace = case_mirror_create(device, room, bytes + 2 * guard);
@@ -210,7 +239,7 @@ static ringx_status case_run_rank(attention_case *c, int rank)
     for (int t = 0; t < T_LSE; t++) {
         int64_t heads = case_heads(p, t), dim = case_dim(p, t);
         stride[t] = (size_t)(dim + c->gap);
-        local[t] = case_poisoned((size_t)(p->batch * n * heads) * stride[t] * el, 128);
+        local[t] = case_poisoned(c, (size_t)(p->batch * n * heads) * stride[t] * el, 128);
         for (int64_t r = 0; r < p->batch * n * heads && (t <= T_V || t == T_DOUT); r++) {
             int64_t b = r / (n * heads), token = position[r / heads % n], h = r % heads;
             for (int64_t i = 0; i < dim; i++)
@@ -218,7 +247,7 @@ static ringx_status case_run_rank(attention_case *c, int rank)
                     c->want[t][((b * p->tokens + token) * heads + h) * dim + i]);
         }
     }
-    float *lse = case_poisoned((size_t)(p->batch * p->q_heads * n) * sizeof *lse, 128);
+    float *lse = case_poisoned(c, (size_t)(p->batch * p->q_heads * n) * sizeof *lse, 128);
     status = case_execute(c, plan, local, lse, stride);
     pthread_mutex_lock(&c->mutex);
     size_t bytes = ringx_plan_workspace(plan);
@@ -270,6 +299,8 @@ static void case_run(attention_case *c)
             c->got[t][i] = NAN;
         }
     }
+    if (c->alter)
+        c->alter(c);
     ringx_reference_tensors r = {c->want[T_Q],   c->want[T_K],  c->want[T_V],  c->want[T_DOUT], c->want[T_OUT],
                                  c->want[T_LSE], c->want[T_DQ], c->want[T_DK], c->want[T_DV]};
     if (ringx_reference(p, &r) != RINGX_OK) {
