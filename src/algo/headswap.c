@@ -121,7 +121,7 @@ static void carve_group(ringx_schedule *s, const deal *d, const char *pool, int 
 static void tokens_to_heads(ringx_schedule *s, deal *d, ringx_kind query_kind)
 {
     const ringx_geometry *g = d->g;
-    ringx_region out = ringx__slot(s, "send", 1, 1);
+    ringx_region out = ringx__slot(s, "send", 0, 1);
     int count = 0;
     for (int m = 0; m < d->members; m++)
         count += bundles_at(g, m);
@@ -194,10 +194,11 @@ static void send_back(ringx_schedule *s, const deal *d, const ringx_span *result
             ringx__exchange_receive(s, back[n++], d->first + m);
 }
 
+/* One slot is enough where the communication lane unpacks at once what comes back; dK,dV may have to be added first. */
 static ringx_span *carve_back(ringx_schedule *s, const deal *d, const char *pool, ringx_kind kind, int *count)
 {
     bool kv = kind == RINGX_DKV;
-    ringx_region region = ringx__slot(s, pool, 1, 1);
+    ringx_region region = ringx__slot(s, pool, kv, 1);
     int n = 0;
     for (int m = 0; m < d->members; m++)
         n += bundles_at(d->g, m);

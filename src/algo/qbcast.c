@@ -24,10 +24,12 @@ static void combine(ringx_schedule *s, const ringx_geometry *g, ringx_span state
 
 void ringx__qbcast_forward(ringx_schedule *s, const ringx_geometry *g)
 {
+    bool own_first = g->lookahead > 0; /* as in kvbcast.c */
     ringx__stage(s);
     ringx_span kv = ringx__user(s, RINGX_KV), own_q = ringx__user(s, RINGX_Q);
     ringx_span own = ringx__fresh(ringx__block(s, "own state", 2, RINGX_STATE, g->rank));
-    ringx__attend(s, &own, &own_q, 1, &kv, 1);
+    if (own_first)
+        ringx__attend(s, &own, &own_q, 1, &kv, 1);
 
     for (int owner = 0; owner < g->ranks; owner++) {
         ringx__stage(s);
@@ -35,6 +37,8 @@ void ringx__qbcast_forward(ringx_schedule *s, const ringx_geometry *g)
         if (owner == g->rank) {
             ringx__pack(s, q);
             ringx__broadcast(s, q, owner);
+            if (!own_first)
+                ringx__attend(s, &own, &own_q, 1, &kv, 1);
             combine(s, g, own, owner);
             continue;
         }
