@@ -187,6 +187,32 @@ static void long_cases(void **unused)
         check_case(seed, (kernel_size){.tokens = 900, .dim = 12, .heads = 2});
 }
 
+/* Queries whose lse is -inf have no gradients, whatever they see. */
+static void rows_without_lse(void **unused)
+{
+    (void)unused;
+    for (uint64_t seed = 8000; seed < 8020; seed++)
+        for (size_t i = 0; i == 0 || ringx__simd_at(i - 1); i++) {
+            const ringx_kernel *kernel = i == 0 ? &ringx__kernel_cpu_ref : &ringx__simd_at(i - 1)->kernel;
+            if (!kernel->available())
+                continue;
+            kernel_case c;
+            case_create(&c, seed, (kernel_size){.tokens = 50, .dim = 20, .heads = 2});
+            fill_delta(&c);
+            for (size_t iq = 0; iq < c.queries; iq++)
+                FOR_EACH(&c.query[iq].lse, b, t, h, e)
+                {
+                    tensor_put(&c.query[iq].lse, b, t, h, e, -INFINITY);
+                }
+            start_gradients(&c);
+            image before = take(&c, DQ | DKV);
+            run_backward(&c, kernel, (run_how){.threads = 1});
+            compare_and_free(seed, "a row without lse", &before, take(&c, DQ | DKV));
+            free(before.bytes);
+            case_destroy(&c);
+        }
+}
+
 /* Windows that begin anywhere in a block of keys: where a block begins must not depend on who shares a panel. */
 static void windows_over_blocks(void **unused)
 {
@@ -221,72 +247,103 @@ static void windows_over_blocks(void **unused)
 /* ---- one NaN or infinity
  * -------------------------------------------------------------------------------------------------- */
 
+typedef struct place_of { /* an element that is made bad */
+    bool query;           /* of a query slice, else of a key slice */
+    size_t slice;
+    int64_t i, b, head;
+} place_of;
+
 static bool finite_row(const tensor *t, int64_t b, int64_t i, int64_t h)
 {
-    for (int64_t e = 0; e < (t->dim ? t->dim : 1); e++)
+    for (int64_t e = 0; e < t->dim; e++)
         if (!isfinite(tensor_get(t, b, i, h, e)))
             return false;
     return true;
 }
 
-/* A NaN in key j of slice ik must spoil the rows that see it and leave the others' bits alone. */
-static void check_spread(kernel_case *c, const ringx_kernel *kernel, bool in_value, double bad)
+/* Does the result row of that query (key) depend on the bad element?  With lse and delta given, a key's badness reaches
+ * the gradients of that key and of the queries that see it, and the other way round. */
+static bool depends(const kernel_case *c, const place_of *bad, const place_of *row)
+{
+    int64_t group = c->shape.group;
+    if (bad->b != row->b)
+        return false;
+    if (bad->query == row->query)
+        return bad->slice == row->slice && bad->i == row->i && bad->head == row->head;
+    const place_of *q = bad->query ? bad : row, *k = bad->query ? row : bad;
+    return q->head / group == k->head && pair_visible(c, q->slice, q->i, k->slice, k->i);
+}
+
+/* Rows that do not depend on the bad element have kept their bits; must_spoil: those that do are not finite. */
+static void check_rows(const kernel_case *c, const tensor *t, const unsigned char *before, const place_of *bad,
+                       place_of row, bool must_spoil)
+{
+    for (row.b = 0; row.b < t->batch; row.b++)
+        for (row.i = 0; row.i < t->tokens; row.i++)
+            for (row.head = 0; row.head < t->heads; row.head++) {
+                const unsigned char *at = tensor_at(t, row.b, row.i, row.head, 0);
+                if (!depends(c, bad, &row))
+                    assert_memory_equal(at, before + (at - t->memory), (size_t)t->dim * t->element);
+                else if (must_spoil)
+                    assert_false(finite_row(t, row.b, row.i, row.head));
+            }
+}
+
+typedef enum victim { BAD_K, BAD_V, BAD_Q, BAD_DOUT } victim;
+
+static void run_both(kernel_case *c, const ringx_kernel *kernel, const tensor *damaged, place_of at, int64_t e,
+                     double bad)
+{
+    run_forward(c, kernel, (run_how){.threads = 2}); /* lse as it would be without the bad element */
+    if (damaged)
+        tensor_put(damaged, at.b, at.i, at.head, e, bad);
+    run_backward(c, kernel, (run_how){.threads = 2});
+    if (damaged)
+        run_forward(c, kernel, (run_how){.threads = 2});
+}
+
+static void check_spread(kernel_case *c, const ringx_kernel *kernel, victim who, double bad)
 {
     dice *d = &c->dice;
-    size_t ik = (size_t)pick(d, 0, (int64_t)c->keys - 1);
-    const key_part *kp = &c->key[ik];
-    if (kp->run.count == 0)
+    place_of at = {.query = who >= BAD_Q, .b = pick(d, 0, c->shape.batch - 1)};
+    at.slice = (size_t)pick(d, 0, (int64_t)(at.query ? c->queries : c->keys) - 1);
+    const query_part *qp = &c->query[at.query ? at.slice : 0];
+    const key_part *kp = &c->key[at.query ? 0 : at.slice];
+    const tensor *t = who == BAD_K ? &kp->k : who == BAD_V ? &kp->v : who == BAD_Q ? &qp->q : &qp->dout;
+    if (t->tokens == 0)
         return;
-    int64_t j = pick(d, 0, kp->run.count - 1), b = pick(d, 0, c->shape.batch - 1);
-    int64_t kv = pick(d, 0, c->shape.kv_heads - 1);
-    const tensor *t = in_value ? &kp->v : &kp->k;
+    at.i = pick(d, 0, t->tokens - 1);
+    at.head = pick(d, 0, t->heads - 1);
     int64_t e = pick(d, 0, t->dim - 1);
-    double old = tensor_get(t, b, j, kv, e);
-    run_forward(c, kernel, (run_how){.threads = 2});
-    run_backward(c, kernel, (run_how){.threads = 2});
-    kernel_case before = *c;
-    for (size_t iq = 0; iq < c->queries; iq++) { /* keep copies of what is compared */
-        tensor *keep[] = {&before.query[iq].out, &before.query[iq].dq};
-        const tensor *from[] = {&c->query[iq].out, &c->query[iq].dq};
-        for (int k = 0; k < 2; k++) {
-            keep[k]->memory = malloc(from[k]->bytes);
-            assert_non_null(keep[k]->memory);
-            memcpy(keep[k]->memory, from[k]->memory, from[k]->bytes);
-            keep[k]->view.data = keep[k]->memory + ((unsigned char *)from[k]->view.data - from[k]->memory);
-        }
+    double old = tensor_get(t, at.b, at.i, at.head, e);
+
+    run_both(c, kernel, NULL, at, e, bad);
+    const tensor *result[4 * MAX_SLICES];
+    unsigned char *before[4 * MAX_SLICES];
+    size_t n = 0;
+    for (size_t i = 0; i < c->queries; i++) {
+        result[n++] = &c->query[i].out;
+        result[n++] = &c->query[i].dq;
     }
-    tensor_put(t, b, j, kv, e, bad);
-    run_backward(c, kernel, (run_how){.threads = 2}); /* with the old lse: rows that see the key spoil */
-    for (size_t iq = 0; iq < c->queries; iq++)
-        for (int64_t i = 0; i < c->query[iq].run.count; i++)
-            for (int64_t bb = 0; bb < c->shape.batch; bb++)
-                for (int64_t h = 0; h < c->shape.q_heads; h++) {
-                    const query_part *p = &c->query[iq], *q = &before.query[iq];
-                    bool hit = bb == b && h / c->shape.group == kv && pair_visible(c, iq, i, ik, j);
-                    if (!hit)
-                        assert_memory_equal(tensor_at(&p->dq, bb, i, h, 0), tensor_at(&q->dq, bb, i, h, 0),
-                                            (size_t)p->dq.dim * sizeof(float));
-                    else if (isnan(bad))
-                        assert_false(finite_row(&p->dq, bb, i, h));
-                }
-    run_forward(c, kernel, (run_how){.threads = 2});
-    for (size_t iq = 0; iq < c->queries; iq++)
-        for (int64_t i = 0; i < c->query[iq].run.count; i++)
-            for (int64_t bb = 0; bb < c->shape.batch; bb++)
-                for (int64_t h = 0; h < c->shape.q_heads; h++) {
-                    const query_part *p = &c->query[iq], *q = &before.query[iq];
-                    bool hit = bb == b && h / c->shape.group == kv && pair_visible(c, iq, i, ik, j);
-                    if (!hit)
-                        assert_memory_equal(tensor_at(&p->out, bb, i, h, 0), tensor_at(&q->out, bb, i, h, 0),
-                                            (size_t)p->out.dim * p->out.element);
-                    else if (isnan(bad))
-                        assert_false(finite_row(&p->out, bb, i, h));
-                }
-    tensor_put(t, b, j, kv, e, old);
-    for (size_t iq = 0; iq < c->queries; iq++) {
-        free(before.query[iq].out.memory);
-        free(before.query[iq].dq.memory);
+    for (size_t i = 0; i < c->keys; i++) {
+        result[n++] = &c->key[i].dk;
+        result[n++] = &c->key[i].dv;
     }
+    for (size_t i = 0; i < n; i++) {
+        before[i] = malloc(result[i]->bytes);
+        assert_non_null(before[i]);
+        memcpy(before[i], result[i]->memory, result[i]->bytes);
+    }
+    run_both(c, kernel, t, at, e, bad);
+    bool heard = !at.query || query_sees(c, at.slice, at.i);
+    for (size_t i = 0; i < n; i++) {
+        place_of row = {.query = i < 2 * c->queries, .slice = i < 2 * c->queries ? i / 2 : i / 2 - c->queries};
+        bool dv = !row.query && i % 2, out = row.query && i % 2 == 0;
+        bool must_spoil = heard && isnan(bad) && !(out && who == BAD_DOUT) && !dv && (row.query || at.query);
+        check_rows(c, result[i], before[i], &at, row, must_spoil);
+        free(before[i]);
+    }
+    tensor_put(t, at.b, at.i, at.head, e, old);
 }
 
 static void one_bad_number(void **unused)
@@ -301,10 +358,11 @@ static void one_bad_number(void **unused)
             case_create(&c, seed, (kernel_size){.tokens = 90, .dim = 24, .heads = 2});
             c.shape.dropout = 0; /* a dropped weight would hide the number */
             fill_delta(&c);
-            check_spread(&c, kernel, false, NAN);
-            check_spread(&c, kernel, true, NAN);
-            check_spread(&c, kernel, true, INFINITY);
-            check_spread(&c, kernel, false, -INFINITY);
+            for (victim who = BAD_K; who <= BAD_DOUT; who++) {
+                check_spread(&c, kernel, who, NAN);
+                check_spread(&c, kernel, who, INFINITY);
+                check_spread(&c, kernel, who, -INFINITY);
+            }
             case_destroy(&c);
         }
 }
@@ -312,10 +370,8 @@ static void one_bad_number(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_cases),
-        cmocka_unit_test(long_cases),
-        cmocka_unit_test(windows_over_blocks),
-        cmocka_unit_test(one_bad_number),
+        cmocka_unit_test(small_cases),      cmocka_unit_test(long_cases),     cmocka_unit_test(windows_over_blocks),
+        cmocka_unit_test(rows_without_lse), cmocka_unit_test(one_bad_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
