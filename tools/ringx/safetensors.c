@@ -128,7 +128,8 @@ static int check_names(const st_file *f)
         if (strcmp(order[i - 1]->name, order[i]->name) == 0)
             code = fail(CODE_BAD_INPUT, "%s: tensor '%s' is there twice", f->path, order[i]->name);
     free(order);
-    qsort(f->pairs, f->n_pairs, sizeof *f->pairs, by_key);
+    if (f->n_pairs)
+        qsort(f->pairs, f->n_pairs, sizeof *f->pairs, by_key);
     for (size_t i = 1; i < f->n_pairs && !code; i++)
         if (strcmp(f->pairs[i - 1].key, f->pairs[i].key) == 0)
             code = fail(CODE_BAD_INPUT, "%s: metadata key '%s' is there twice", f->path, f->pairs[i].key);
