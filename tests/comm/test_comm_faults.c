@@ -408,17 +408,29 @@ static void torn_body(rank_thread *self)
     ringx_call call = {.what = "torn", .deadline_s = 60};
     char *data = malloc(bytes);
     memset(data, 1, bytes);
+    const ringx_comm_ops *o = self->comm->ops;
+    ringx_group *group;
+    ringx_status status = o->split(self->comm, rank == 3, &group, &call);
     if (rank == 3) {
-        sleep_s(1e-4 * *(const int *)self->context);
+        sleep_s(1e-3 * *(const int *)self->context);
         self->comm->ops->abort(self->comm, 3, RINGX_IO, "a file was lost");
     }
-    ringx_status status = RINGX_OK;
-    for (int i = 0; i < 1000 && rank < 3 && status == RINGX_OK; i++) { /* ranks 0 … 2 in a ring, without rank 3 */
-        ringx_message send = {(rank + 1) % 3, data, bytes / 2}, receive = {(rank + 2) % 3, data + bytes / 2, bytes / 2};
-        status = self->comm->ops->exchange(self->comm, &send, 1, &receive, 1, &call);
+    for (int i = 0; i < 4000 && rank < 3 && status == RINGX_OK; i++) { /* ranks 0 … 2, without rank 3 */
+        size_t third = bytes / 12, counts[3] = {third, third, third}, offsets[3] = {0, third, 2 * third};
+        char *half = data + bytes / 2;
+        ringx_message send = {(rank + 1) % 3, data, bytes / 2}, receive = {(rank + 2) % 3, half, bytes / 2};
+        if (i % 4 == 0)
+            status = o->exchange(self->comm, &send, 1, &receive, 1, &call);
+        else if (i % 4 == 1)
+            status = o->broadcast(self->comm, group, data, half, bytes / 2, i / 4 % 3, &call);
+        else if (i % 4 == 2)
+            status = o->allgather(self->comm, group, data, half, counts, offsets, &call);
+        else
+            status = o->reduce(self->comm, group, data, half, bytes / 8, RINGX_F32, i / 4 % 3, &call);
     }
     memset(data, 2, bytes);
     free(data);
+    o->group_destroy(self->comm, group);
     note(self, rank == 3 ? self->comm->ops->poll(self->comm) : status);
 }
 

@@ -2,6 +2,7 @@
 /* Ranks as threads: every operation, groups, random sequences, churn. */
 #include "comm/op_checks.h"
 #include "comm/rank_threads.h"
+#include "device/device.h"
 
 static op_check whole(rank_thread *self)
 {
@@ -173,6 +174,69 @@ static void test_churn(void **state)
     }
 }
 
+/* ---- waking --------------------------------------------------------------------------------------------------------
+ */
+
+/* One message from rank 0 to each other, or the other way round. */
+static bool one_way(op_check *c, bool from_0)
+{
+    unsigned char data[MOST_TEST_RANKS] = {7, 7, 7};
+    ringx_message messages[MOST_TEST_RANKS];
+    size_t n = 0;
+    for (int r = 0; r < c->comm->ranks; r++)
+        if (r != c->comm->rank && (c->comm->rank == 0 || r == 0))
+            messages[n++] = (ringx_message){r, &data[r], 1};
+    bool sends = (c->comm->rank == 0) == from_0;
+    ringx_status status = sends ? c->comm->ops->exchange(c->comm, messages, n, NULL, 0, &c->call)
+                                : c->comm->ops->exchange(c->comm, NULL, 0, messages, n, &c->call);
+    return status == RINGX_OK || bad(c, "exchange", ringx_last_error());
+}
+
+/* Rank 0 comes a little later than the others.  A rank that nobody wakes would only look again after 50 ms. */
+static void wake_body(rank_thread *self)
+{
+    enum { REPEATS = 9 };
+    op_check c = whole(self);
+    double taken[REPEATS], worst = 0;
+    bool good = true;
+    for (int op = 0; op < 8 && good; op++) {
+        for (int i = 0; i < REPEATS && good; i++) {
+            c.seed = mix(61, (uint64_t)(op * REPEATS + i));
+            good = check_agree(&c, 1);
+            if (c.comm->rank == 0)
+                sleep_s(2e-3);
+            double begin = ringx__now();
+            good = good && (op == 0   ? check_broadcast(&c, 10, 0, false)
+                            : op == 1 ? check_broadcast(&c, 10, 1, false)
+                            : op == 2 ? check_exchange(&c, 50)
+                            : op == 3 ? check_reduce(&c, 10, RINGX_F32, 0, false)
+                            : op == 4 ? check_allgather(&c, 10, false, false)
+                            : op == 5 ? check_reduce_scatter(&c, 10, RINGX_F32, false)
+                                      : one_way(&c, op == 6));
+            taken[i] = ringx__now() - begin;
+        }
+        for (int i = 0; i < REPEATS; i++) /* the median */
+            for (int k = i; k > 0 && taken[k] < taken[k - 1]; k--) {
+                double t = taken[k];
+                taken[k] = taken[k - 1];
+                taken[k - 1] = t;
+            }
+        worst = taken[REPEATS / 2] > worst ? taken[REPEATS / 2] : worst;
+    }
+    keep(self, &c, good);
+    self->seconds = worst;
+}
+
+static void test_wakes(void **state)
+{
+    (void)state;
+    rank_thread t[3];
+    run_ranks(t, 3, NULL, wake_body, NULL);
+    expect_good(t, 3);
+    for (int r = 0; r < 3; r++)
+        assert_true(t[r].seconds < 0.045);
+}
+
 static void time_body(rank_thread *self)
 {
     for (int op = RINGX_OP_BROADCAST; op <= RINGX_OP_REDUCE_SCATTER; op++)
@@ -197,8 +261,13 @@ static void test_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each),   cmocka_unit_test(test_groups),          cmocka_unit_test(test_nodes),
-        cmocka_unit_test(test_random), cmocka_unit_test(test_uneven_exchange), cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_each),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_nodes),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_uneven_exchange),
+        cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_wakes),
         cmocka_unit_test(test_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
