@@ -33,6 +33,14 @@ for option in input output preset ranks '\[no-\]causal' window softcap scale doc
     expect 0 "--$option( |$)" run --help
 done
 
+# the man page knows every option, and no other
+man=$(cd "$(dirname "$0")/../../docs/man" && pwd)/ringx.1
+for command in info verify bench plan run; do
+    "$RINGX" $command --help | sed -nE 's/^  --(\[no-\])?([a-z-]+).*/\2/p'
+done | sort -u >"$work/options"
+sed 's/\\-/-/g' "$man" | grep -oE -- '--[a-z][a-z-]+' | sed 's/^--//; /^no-causal$/d' | sort -u >"$work/in-man"
+diff "$work/options" "$work/in-man" >"$work/difference" || complain "options and man page: $(tr '\n' ' ' <"$work/difference")"
+
 expect 64 "preset 'ringX33' is unknown; the nearest is 'ringX3'" bench --preset ringX33
 expect 64 'input is missing' run --output x
 expect 64 'output is missing' run --input x
