@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/comm.h"
 #include "core/half.h"
 #include <ringx/ringx.h>
 #include <ringx/ringx_study.h>
@@ -32,6 +33,7 @@ typedef struct attention_case {
     size_t workspace_bytes;                  /* largest over ranks */
     size_t workspace_unused; /* bytes at the end of a workspace that neither direction wrote; largest over ranks */
     ringx_status status[64]; /* of each rank */
+    ringx_status later[64];  /* of its communicator when all ranks have ended; the message is of the first failure */
     char message[64][512];
     ringx_comm *comm[64];
     pthread_mutex_t mutex;
@@ -323,6 +325,11 @@ static void case_run(attention_case *c)
     }
     for (int i = 0; i < c->ranks; i++)
         pthread_join(thread[i], NULL);
+    for (int i = 0; i < c->ranks; i++) {
+        c->later[i] = c->comm[i]->ops->poll(c->comm[i]);
+        if (c->status[i] == RINGX_OK && c->later[i] != RINGX_OK)
+            snprintf(c->message[i], sizeof c->message[i], "%s", ringx_last_error());
+    }
     for (int i = 0; i < c->ranks; i++)
         ringx_comm_destroy(c->comm[i]);
     pthread_mutex_destroy(&c->mutex);
