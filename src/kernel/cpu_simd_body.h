@@ -25,7 +25,9 @@ enum { WIDTH = WIDE * VL, FLAT_WIDTH = FLAT * VL, MAX_DIM = 256 };
 #include "kernel/cpu_simd_math.h"
 #include "kernel/cpu_simd_pack.h"
 #include "kernel/cpu_simd_forward.h"
+#include "kernel/cpu_simd_items.h"
 #include "kernel/cpu_simd_backward.h"
+#include "kernel/cpu_simd_turns.h"
 
 static bool supports(const ringx_shape *shape)
 {
