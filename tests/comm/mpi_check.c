@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The MPI transport, run under mpirun by scripts/check-mpi-transport:
  *   mpi_check calls                 every operation, groups, random sequences, with large and with tiny messages
+ *   mpi_check single                the same with MPI_THREAD_SINGLE
  *   mpi_check faults                errors, drops and delays on every rank in every operation
  *   mpi_check lost kill|exit|stop   the last rank ends (or stops) between two calls; the others must name it
  * Prints one line per failure, "passed" on rank 0 if there was none, and exits with 0 or 1. */
@@ -81,6 +82,19 @@ static void check_random(ringx_comm *comm, uint64_t seed, int calls, size_t most
     }
 }
 
+/* Sums of many segments that come back to a root which is late, or in the memory that they were sent from. */
+static void check_long_sums(ringx_comm *comm)
+{
+    op_check c = whole(comm, 120);
+    for (int i = 0; i < 12 && !failures; i++) {
+        c.seed = mix(71, (uint64_t)i);
+        if (comm->rank == i % comm->ranks)
+            sleep_s(2e-3 * (double)(i % 4));
+        if (!check_reduce(&c, 1500000, (ringx_dtype)(i % 3), i % comm->ranks, i & 1))
+            report("long sum", c.message);
+    }
+}
+
 static void check_nodes(ringx_comm *comm)
 {
     int node[64];
@@ -102,19 +116,23 @@ static void check_times(ringx_comm *comm)
         }
 }
 
-static void check_arguments(void)
+static void check_arguments(int level)
 {
-    ringx_comm *comm = NULL;
+    ringx_comm *comm = make();
+    if (comm->ops->overlaps != (level >= MPI_THREAD_SERIALIZED) || strcmp(comm->ops->name, "mpi") != 0)
+        report("overlaps", "does not follow from the level of threads");
+    ringx_comm_destroy(comm);
+    comm = NULL;
     if (ringx_comm_from_mpi(MPI_COMM_NULL, &comm) != RINGX_INVALID || comm)
         report("MPI_COMM_NULL", "is accepted");
     if (ringx_comm_from_mpi(MPI_COMM_WORLD, NULL) != RINGX_INVALID)
         report("comm = NULL", "is accepted");
 }
 
-static void run_calls(void)
+static void run_calls(int level)
 {
     static const size_t cuts[] = {(size_t)1 << 30, 13, 4096}, small[] = {64 << 10, 0, 100};
-    check_arguments();
+    check_arguments(level);
     for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
         ringx__mpi_cut = cuts[i];
         ringx__mpi_small = small[i];
@@ -130,6 +148,7 @@ static void run_calls(void)
     ringx__mpi_cut = cuts[0];
     ringx__mpi_small = small[0];
     ringx_comm *comm = make();
+    check_long_sums(comm);
     check_nodes(comm);
     check_times(comm);
     ringx_comm_destroy(comm);
@@ -305,10 +324,11 @@ int main(int argc, char **argv)
 {
     int level, rank, all = 0;
     const char *mode = argc > 1 ? argv[1] : "calls";
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &level);
+    bool single = strcmp(mode, "single") == 0;
+    MPI_Init_thread(&argc, &argv, single ? MPI_THREAD_SINGLE : MPI_THREAD_SERIALIZED, &level);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    if (strcmp(mode, "calls") == 0)
-        run_calls();
+    if (single || strcmp(mode, "calls") == 0)
+        run_calls(level);
     else if (strcmp(mode, "faults") == 0)
         run_faults();
     else if (strcmp(mode, "lost") == 0 && argc > 2)
