@@ -28,6 +28,7 @@ typedef struct attention_case {
     bool zeroed;                             /* memory that should not matter is 0, not NaN */
     void (*alter)(struct attention_case *c); /* changes the inputs drawn, in want[T_Q … T_V, T_DOUT] */
     void *context;                           /* of the test */
+    const struct attention_case *like;       /* a case of the same problem and data: its want[] is taken over */
     double *want[TENSORS];                   /* whole, from ringx_reference */
     double *got[TENSORS];                    /* whole, from the ranks */
     size_t workspace_bytes;                  /* largest over ranks */
@@ -288,8 +289,7 @@ static void *case_thread(void *argument)
     return NULL;
 }
 
-/* Draws inputs, computes what is wanted, runs all ranks.  The caller frees with case_free. */
-static void case_run(attention_case *c)
+static void case_draw(attention_case *c)
 {
     const ringx_problem *p = &c->problem;
     for (int t = 0; t < TENSORS; t++) {
@@ -297,10 +297,13 @@ static void case_run(attention_case *c)
         c->want[t] = malloc((n + 1) * sizeof(double));
         c->got[t] = malloc((n + 1) * sizeof(double));
         for (size_t i = 0; i < n; i++) {
-            c->want[t][i] = case_round(p->dtype, case_random(c->data_seed * TENSORS + (uint64_t)t, i));
+            c->want[t][i] = c->like ? c->like->want[t][i]
+                                    : case_round(p->dtype, case_random(c->data_seed * TENSORS + (uint64_t)t, i));
             c->got[t][i] = NAN;
         }
     }
+    if (c->like)
+        return;
     if (c->alter)
         c->alter(c);
     ringx_reference_tensors r = {c->want[T_Q],   c->want[T_K],  c->want[T_V],  c->want[T_DOUT], c->want[T_OUT],
@@ -309,6 +312,12 @@ static void case_run(attention_case *c)
         fprintf(stderr, "reference: %s\n", ringx_last_error());
         abort();
     }
+}
+
+/* Draws inputs, computes what is wanted, runs all ranks.  The caller frees with case_free. */
+static void case_run(attention_case *c)
+{
+    case_draw(c);
     ringx_comm *inner[64];
     if (ringx_comm_threads(c->ranks, inner) != RINGX_OK)
         abort();
