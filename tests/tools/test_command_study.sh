@@ -11,7 +11,8 @@ json 'len(j["presets"]) >= 14 and any(k["available"] for k in j["kernels"]) and 
 expect 0 'forward' plan --preset all --ranks 3 --seq 101 --causal --prove
 grep -Eq 'steps, [0-9]+ tiles' stdout || complain "nothing proved"
 expect 0 '' plan --preset ringX3,usp --ranks 64 --seq 1m --dtype bf16 --machine h200x8 --json
-json 'len(j["plans"]) == 4 and all(p["forecast_ms"] > 0 and p["workspace_mib"] > 0 for p in j["plans"])'
+json '[(p["preset"], p["pass"]) for p in j["plans"]] == [(n, p) for n in ("ringX3", "usp") for p in ("forward", "backward")]'
+json 'all(p["forecast_ms"] > 0 and p["workspace_mib"] > 0 and 0 < p["efficiency"] <= 1 for p in j["plans"])'
 expect 0 "" plan --preset ringX3 --ranks 512 --seq 256k --heads 1 --forward-only --machine frontier
 expect 0 "" plan --preset zigzag --ranks 128 --seq 10007 --prove --machine frontier
 expect 0 '' plan --preset ringX4o,ring --ranks 3 --seq 64 --timeline draw.svg
@@ -36,7 +37,8 @@ expect 0 'GFLOP/s a rank' bench --seq 200 --ranks 2 --heads 2 --iterations 2 --b
 [ "$(wc -l <bench.csv)" -eq 31 ] || complain "bench.csv"
 expect 0 '' bench --seq 301 --ranks 3 --heads 4 --kv-heads 2 --iterations 2 --docs 0,37,101,290 --window 40,-1 --softcap 20 \
     --dropout 0.1 --dtype bf16 --preset ringX2o,usp --json --timeline bench.json --slices 2 --lookahead 2 --machine local
-json 'len(j["rows"]) == 4 and all(r["ms"] > 0 and 0 < r["error"] < 0.1 and r["forecast_ms"] > 0 for r in j["rows"])'
+json '[(r["preset"], r["pass"]) for r in j["rows"]] == [(n, p) for n in ("ringX2o", "usp") for p in ("forward", "backward")]'
+json 'all(r["ms"] > 0 and 0 < r["error"] < 0.1 and r["forecast_ms"] > 0 for r in j["rows"])'
 python3 -m json.tool bench-usp.json >/dev/null || complain "bench-usp.json is no JSON"
 expect 0 '' bench --seq 64 --preset ringX3 --forward-only --iterations 1 --warmup 0
 expect 0 '' bench --seq 0 --preset ringX3 --ranks 2 --iterations 1

@@ -128,6 +128,7 @@ static const table_column columns[] = {{"batch", NULL},
                                        {"error", "error"},
                                        {"efficiency", "efficiency"},
                                        {"forecast_ms", "forecast ms"}};
+#define COLUMNS (sizeof columns / sizeof *columns) /* the last two are shown in text if they were asked for */
 
 static void add_row(const bench_job *job, const char *preset, int pass, const measurement *m, double error,
                     double efficiency)
@@ -285,8 +286,8 @@ static void print_heading(const settings *s, const bench_job *job, int ranks)
            (long long)(s->kv_heads ? s->kv_heads : s->q_heads), (long long)s->head_dim, dtypes[s->dtype],
            s->causal.value ? ", causal" : "", ranks, ranks == 1 ? "" : "s", 1e-9 * job->peak);
     if (s->baseline) {
-        printf("one rank of %d threads alone: forward %.3f ms", job->baseline.threads,
-               1e3 * job->baseline.pass[PASS_FORWARD].median_s);
+        printf("one rank of %d thread%s alone: forward %.3f ms", job->baseline.threads,
+               job->baseline.threads == 1 ? "" : "s", 1e3 * job->baseline.pass[PASS_FORWARD].median_s);
         if (!s->forward_only)
             printf(", backward %.3f ms", 1e3 * job->baseline.pass[PASS_BACKWARD].median_s);
         putchar('\n');
@@ -345,10 +346,16 @@ static int run(settings *s)
 {
     s->ranks[1] = s->ranks[0];
     bench_job job = {.settings = s};
+    table_column shown[COLUMNS];
+    memcpy(shown, columns, sizeof columns);
+    if (!s->baseline)
+        shown[COLUMNS - 2].title = NULL;
+    if (!s->machine)
+        shown[COLUMNS - 1].title = NULL;
     int ranks = 1, code = settings_check(s);
     if (!code)
         code = launch_ranks(s, &ranks);
-    if (!code && !(job.table = table_create(columns, sizeof columns / sizeof *columns)))
+    if (!code && !(job.table = table_create(shown, COLUMNS)))
         code = CODE_NO_MEMORY;
     if (!code)
         code = launch(s, work, &job);

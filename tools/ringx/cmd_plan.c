@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* ringx plan: schedules on paper: their figures, proofs, forecasts, drawings. */
+#include "launch.h"
 #include "options.h"
 #include "plan_sweep.h"
 #include "table.h"
@@ -97,7 +98,8 @@ static void add_row(table *t, const char *preset, const figures *f, int which, c
     table_real(t, forecast->transfer_s * 1e3, 3);
     table_real(t, forecast->exposed_s * 1e3, 3);
     table_real(t, forecast->efficiency, 3);
-    table_text(t, proof);
+    if (proof)
+        table_text(t, proof);
 }
 
 static int plan_one(const settings *s, const char *preset, table *t)
@@ -212,8 +214,8 @@ static int run(settings *s)
         code = settings_check(s);
     if (!code && s->machine && strchr(s->machine, '/') && access(s->machine, F_OK) != 0)
         code = fail(CODE_MISSING, "%s: there is no such file", s->machine);
-    if (code)
-        return code;
+    if (code || !launch_speaks())
+        return code; /* under a launcher one process is enough */
     return s->sweep ? plan_sweep(s) : plan_all(s);
 }
 
