@@ -20,8 +20,9 @@ typedef struct verdict {
     char why[200];         /* of what is not good */
 } verdict;
 
-/* NaN is never good; lse = -inf must match exactly, and rows without keys must be exactly zero. */
-void judge(const ringx_problem *p, const whole *results, const reference *r, verdict *v);
+/* NaN is never good; lse = -inf must match exactly, and rows without keys must be exactly zero.  Partial results of
+ * `ranks` ranks travelled as `wire`. */
+void judge(const ringx_problem *p, ringx_dtype wire, int ranks, const whole *results, const reference *r, verdict *v);
 
 /* ‖x - r‖ / ‖r‖ of one tensor of results; NaN if any element is NaN, 0 if both are zero. */
 double relative_error(const ringx_problem *p, tensor_id id, const void *result, const double *exact);

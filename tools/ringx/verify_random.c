@@ -47,7 +47,7 @@ static int compare(const drawn *d, const whole *inputs, const whole *results, ve
     int code = reference_create(&r, &d->problem, inputs);
     if (code)
         return code;
-    judge(&d->problem, results, &r, found);
+    judge(&d->problem, d->options.wire, d->ranks, results, &r, found);
     reference_destroy(&r);
     return found->good ? CODE_GOOD : fail(CODE_WRONG, "%s", found->why);
 }
