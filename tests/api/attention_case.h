@@ -40,7 +40,7 @@ typedef struct attention_case {
     pthread_mutex_t mutex;
 } attention_case;
 
-static double case_random(uint64_t seed, uint64_t i)
+static inline double case_random(uint64_t seed, uint64_t i)
 {
     uint64_t x = seed * 0x9E3779B97F4A7C15u + i + 1;
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -49,7 +49,7 @@ static double case_random(uint64_t seed, uint64_t i)
     return (double)(x >> 11) * 0x1p-52 - 1.0;
 }
 
-static double case_round(ringx_dtype dtype, double x)
+static inline double case_round(ringx_dtype dtype, double x)
 {
     float f = (float)x;
     if (dtype == RINGX_BF16)
@@ -59,29 +59,29 @@ static double case_round(ringx_dtype dtype, double x)
     return f;
 }
 
-static int64_t case_heads(const ringx_problem *p, int t)
+static inline int64_t case_heads(const ringx_problem *p, int t)
 {
     return t == T_K || t == T_V || t == T_DK || t == T_DV ? p->kv_heads : p->q_heads;
 }
 
-static int64_t case_dim(const ringx_problem *p, int t)
+static inline int64_t case_dim(const ringx_problem *p, int t)
 {
     int64_t dv = p->value_dim ? p->value_dim : p->head_dim;
     return t == T_LSE ? 1 : t == T_V || t == T_OUT || t == T_DOUT || t == T_DV ? dv : p->head_dim;
 }
 
-static size_t case_elements(const ringx_problem *p, int t)
+static inline size_t case_elements(const ringx_problem *p, int t)
 {
     return (size_t)(p->batch * p->tokens * case_heads(p, t) * case_dim(p, t));
 }
 
 /* All ones: NaN in every format. */
-static int case_poison(const attention_case *c)
+static inline int case_poison(const attention_case *c)
 {
     return c->zeroed ? 0 : 0xff;
 }
 
-static void *case_poisoned(const attention_case *c, size_t bytes, size_t align)
+static inline void *case_poisoned(const attention_case *c, size_t bytes, size_t align)
 {
     void *p = NULL;
     if (posix_memalign(&p, align, bytes ? (bytes + 127) / 128 * 128 : 128) != 0)
@@ -95,7 +95,7 @@ typedef struct case_rank {
     int rank;
 } case_rank;
 
-static void put(const ringx_problem *p, char *at, int64_t i, double x)
+static inline void put(const ringx_problem *p, char *at, int64_t i, double x)
 {
     float f = (float)x;
     uint16_t h = p->dtype == RINGX_BF16 ? ringx__f32_bf16(f) : ringx__f32_f16(f);
@@ -105,7 +105,7 @@ static void put(const ringx_problem *p, char *at, int64_t i, double x)
         memcpy(at + i * 2, &h, 2);
 }
 
-static double get(const ringx_problem *p, const char *at, int64_t i)
+static inline double get(const ringx_problem *p, const char *at, int64_t i)
 {
     float f;
     uint16_t h;
@@ -124,7 +124,7 @@ typedef struct case_mirror {
     size_t bytes;
 } case_mirror;
 
-static void case_must(ringx_status status)
+static inline void case_must(ringx_status status)
 {
     if (status == RINGX_OK)
         return;
@@ -132,13 +132,13 @@ static void case_must(ringx_status status)
     abort();
 }
 
-static void case_upload(const case_mirror *m)
+static inline void case_upload(const case_mirror *m)
 {
     if (m->there != m->host)
         case_must(ringx_memory_copy(m->device, m->there, m->host, m->bytes));
 }
 
-static case_mirror case_mirror_create(ringx_device device, void *host, size_t bytes)
+static inline case_mirror case_mirror_create(ringx_device device, void *host, size_t bytes)
 {
     case_mirror m = {device, host, host, bytes};
     if (device != RINGX_CPU) {
@@ -148,7 +148,7 @@ static case_mirror case_mirror_create(ringx_device device, void *host, size_t by
     return m;
 }
 
-static void case_mirror_destroy(const case_mirror *m)
+static inline void case_mirror_destroy(const case_mirror *m)
 {
     if (m->there == m->host)
         return;
@@ -157,7 +157,7 @@ static void case_mirror_destroy(const case_mirror *m)
 }
 
 /* Bytes at the end of [from, from + bytes) that still are the poison. */
-static size_t case_untouched(const attention_case *c, const void *from, size_t bytes)
+static inline size_t case_untouched(const attention_case *c, const void *from, size_t bytes)
 {
     const unsigned char *p = from;
     size_t n = 0;
@@ -166,8 +166,8 @@ static size_t case_untouched(const attention_case *c, const void *from, size_t b
     return n;
 }
 
-static ringx_status case_both_directions(attention_case *c, ringx_plan *plan, const ringx_args *a,
-                                         const case_mirror *room, size_t guard)
+static inline ringx_status case_both_directions(attention_case *c, ringx_plan *plan, const ringx_args *a,
+                                                const case_mirror *room, size_t guard)
 {
     ringx_status status = ringx_forward(plan, a);
     if (status == RINGX_OK)
@@ -192,7 +192,7 @@ static ringx_status case_both_directions(attention_case *c, ringx_plan *plan, co
     return status;
 }
 
-static ringx_status case_execute(attention_case *c, ringx_plan *plan, char **local, float *lse, size_t *stride)
+static inline ringx_status case_execute(attention_case *c, ringx_plan *plan, char **local, float *lse, size_t *stride)
 {
     const ringx_problem *p = &c->problem;
     ringx_device device = c->options.device;
@@ -228,7 +228,7 @@ static ringx_status case_execute(attention_case *c, ringx_plan *plan, char **loc
     return status;
 }
 
-static ringx_status case_run_rank(attention_case *c, int rank)
+static inline ringx_status case_run_rank(attention_case *c, int rank)
 {
     const ringx_problem *p = &c->problem;
     ringx_plan *plan;
@@ -280,7 +280,7 @@ static ringx_status case_run_rank(attention_case *c, int rank)
     return status;
 }
 
-static void *case_thread(void *argument)
+static inline void *case_thread(void *argument)
 {
     case_rank *r = argument;
     r->c->status[r->rank] = case_run_rank(r->c, r->rank);
@@ -289,7 +289,7 @@ static void *case_thread(void *argument)
     return NULL;
 }
 
-static void case_draw(attention_case *c)
+static inline void case_draw(attention_case *c)
 {
     const ringx_problem *p = &c->problem;
     for (int t = 0; t < TENSORS; t++) {
@@ -315,7 +315,7 @@ static void case_draw(attention_case *c)
 }
 
 /* Draws inputs, computes what is wanted, runs all ranks.  The caller frees with case_free. */
-static void case_run(attention_case *c)
+static inline void case_run(attention_case *c)
 {
     case_draw(c);
     ringx_comm *inner[64];
@@ -344,7 +344,7 @@ static void case_run(attention_case *c)
     pthread_mutex_destroy(&c->mutex);
 }
 
-static void case_free(attention_case *c)
+static inline void case_free(attention_case *c)
 {
     for (int t = 0; t < TENSORS; t++) {
         free(c->want[t]);
@@ -354,7 +354,7 @@ static void case_free(attention_case *c)
 }
 
 /* Relative Frobenius error of a tensor; infinite values must match; NaN anywhere gives NaN. */
-static double case_error(const attention_case *c, int t)
+static inline double case_error(const attention_case *c, int t)
 {
     double error = 0, size = 0;
     size_t n = case_elements(&c->problem, t);
@@ -372,7 +372,7 @@ static double case_error(const attention_case *c, int t)
     return sqrt(error) / fmax(sqrt(size), floor);
 }
 
-static double case_tolerance(ringx_dtype dtype, int t)
+static inline double case_tolerance(ringx_dtype dtype, int t)
 {
     if (t == T_LSE)
         return dtype == RINGX_F32 ? 3e-6 : 3e-6;
@@ -380,7 +380,7 @@ static double case_tolerance(ringx_dtype dtype, int t)
 }
 
 /* True if every rank succeeded and every tensor is right; else says why. */
-static bool case_right(const attention_case *c)
+static inline bool case_right(const attention_case *c)
 {
     bool right = true;
     for (int i = 0; i < c->ranks; i++)
