@@ -10,6 +10,7 @@ expect 0 '^0 passed, 0 failed$' verify --cases 0
 expect 0 '^40 passed, 0 failed$' verify --cases 40 --comm self
 expect 0 '^40 passed, 0 failed$' verify --cases 40 --kernel cpu_ref --mask packed,window --dtype f16,f32
 expect 0 '^40 passed, 0 failed$' verify --cases 40 --forward-only --preset zigzag,auto --lookahead 2
+expect 0 '^60 passed, 0 failed$' verify --cases 60 --wire bf16 --ranks 2-5
 expect 0 '' verify --cases 200 --json --seed 3
 json 'j["passed"] == 200 and j["failed"] == 0 and j["failures"] == [] and 0 < j["largest_errors"]["f32"]["out"] < 1e-5'
 
