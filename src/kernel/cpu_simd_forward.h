@@ -4,7 +4,13 @@
  * Queries lie in columns: S[key][query], O[dim][query], so that the sums of softmax run down the rows.  A row's
  * arithmetic depends on its own interval and on where the key slices begin, not on the other rows of its panel. */
 
-enum { BLOCK_ROWS = 384 / WIDTH * WIDTH, SMALL_ROWS = 96 / WIDTH * WIDTH };
+/* Most rows of an item: the more, the less it costs to pack the keys again for each item; but what belongs to the rows
+ * should not outgrow the second-level cache. */
+static int64_t block_rows(const ringx_shape *shape)
+{
+    int64_t rows = 98304 / (shape->head_dim + shape->value_dim);
+    return (rows < 384 ? 384 : rows > 768 ? 768 : rows) / WIDTH * WIDTH;
+}
 
 typedef struct panel_keys { /* of one panel and one key slice: some row sees [begin, end), all see [full.begin,
                                full.end) */
@@ -31,17 +37,18 @@ typedef struct forward_work {
 
 static void forward_carve(forward_work *w, const ringx_shape *shape, carver *c)
 {
+    const int64_t rows = block_rows(shape);
     w->dim = round_up(shape->head_dim, 8);
     w->value_dim = round_up(shape->value_dim, 8);
-    w->q = carve(c, BLOCK_ROWS * w->dim, sizeof(float));
-    w->o = carve(c, BLOCK_ROWS * w->value_dim, sizeof(float));
-    w->m = carve(c, BLOCK_ROWS, sizeof(float));
-    w->l = carve(c, BLOCK_ROWS, sizeof(float));
-    w->interval = carve(c, BLOCK_ROWS, sizeof(ringx_interval));
-    w->keys = carve(c, BLOCK_ROWS, sizeof(ringx_range));
-    w->panel = carve(c, BLOCK_ROWS / WIDTH, sizeof(panel_keys));
-    w->query = carve(c, BLOCK_ROWS, sizeof(uint32_t));
-    w->head = carve(c, BLOCK_ROWS, sizeof(uint32_t));
+    w->q = carve(c, rows * w->dim, sizeof(float));
+    w->o = carve(c, rows * w->value_dim, sizeof(float));
+    w->m = carve(c, rows, sizeof(float));
+    w->l = carve(c, rows, sizeof(float));
+    w->interval = carve(c, rows, sizeof(ringx_interval));
+    w->keys = carve(c, rows, sizeof(ringx_range));
+    w->panel = carve(c, rows / WIDTH, sizeof(panel_keys));
+    w->query = carve(c, rows, sizeof(uint32_t));
+    w->head = carve(c, rows, sizeof(uint32_t));
     w->k = carve(c, RINGX_UNIT * w->dim, sizeof(float));
     w->v = carve(c, RINGX_UNIT * w->value_dim, sizeof(float));
     w->s = carve(c, RINGX_UNIT * WIDTH, sizeof(float));
