@@ -11,10 +11,23 @@
 #include <time.h>
 
 #define LEAST_S       0.15 /* a figure is measured for at least this long … */
-#define LEAST_REPEATS 3    /* … and this often */
+#define LEAST_REPEATS 5    /* … and this often */
 #define COPY_BYTES    ((size_t)64 << 20)
 #define MESSAGE       ((size_t)8 << 20)
 #define SMALL_MESSAGE ((size_t)64)
+
+static double clock_seconds(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Of a rank that is one thread its processor time counts, which others on a busy machine do not lengthen. */
+static double work_seconds(const settings *s, int threads)
+{
+    return threads == 1 && s->device == RINGX_CPU ? clock_seconds(CLOCK_THREAD_CPUTIME_ID) : seconds_now();
+}
 
 /* ---- compute: each rank alone on its own problem, all at the same time ---- */
 
@@ -63,26 +76,27 @@ static int alone_create(alone *a, const settings *s, int64_t tokens, int threads
     return code ? code : placed_upload(&a->placed);
 }
 
-/* Seconds of one direction on the slowest rank, the best of several times: others may be using the machine too. */
-static int time_direction(crew *c, alone *a, bool backward, double *seconds)
+/* Seconds of one direction: each rank's best of several times; of these the slowest. */
+static int time_direction(crew *c, const settings *s, alone *a, int threads, bool backward, double *seconds)
 {
     double spent = 0;
     *seconds = INFINITY;
     for (int n = 0; n < LEAST_REPEATS || spent < LEAST_S; n++) {
         c->ops->barrier(c);
-        double begin = seconds_now();
+        double begin = work_seconds(s, threads);
         ringx_status status =
             backward ? ringx_backward(a->plan, &a->placed.args) : ringx_forward(a->plan, &a->placed.args);
         if (status == RINGX_OK)
             status = ringx_plan_wait(a->plan);
-        double took = seconds_now() - begin;
+        double took = work_seconds(s, threads) - begin;
         int code = crew_agree(c, fail_status(status, backward ? "backward" : "forward"));
         if (code)
             return code;
-        crew_max(c, &took, 1);
         *seconds = fmin(*seconds, took);
+        crew_max(c, &took, 1); /* all repeat equally often */
         spent += took;
     }
+    crew_max(c, seconds, 1);
     return CODE_GOOD;
 }
 
@@ -94,9 +108,9 @@ static int measure_compute(crew *c, const settings *s, calibration *r)
         int64_t tokens = (int64_t)32 << i;
         int code = crew_agree(c, alone_create(&a, s, tokens, r->threads));
         if (!code)
-            code = time_direction(c, &a, false, &forward);
+            code = time_direction(c, s, &a, r->threads, false, &forward);
         if (!code)
-            code = time_direction(c, &a, true, &backward);
+            code = time_direction(c, s, &a, r->threads, true, &backward);
         ringx_plan_info info;
         if (!code) {
             ringx_plan_describe(a.plan, &info);
@@ -122,7 +136,7 @@ static int measure_overhead(crew *c, const settings *s, calibration *r)
     small.q_heads = small.kv_heads = small.head_dim = small.value_dim = 1;
     int code = crew_agree(c, alone_create(&a, &small, 1, r->threads));
     if (!code)
-        code = time_direction(c, &a, false, &seconds);
+        code = time_direction(c, s, &a, r->threads, false, &seconds);
     if (!code) {
         ringx_plan_info info;
         ringx_plan_describe(a.plan, &info);
@@ -143,29 +157,21 @@ static int measure_memory(crew *c, calibration *r)
     double best = INFINITY;
     for (int i = 0; i < 9 && !code; i++) {
         c->ops->barrier(c);
-        double begin = seconds_now();
+        double begin = clock_seconds(CLOCK_THREAD_CPUTIME_ID);
         memcpy(to, from, COPY_BYTES);
-        double took = seconds_now() - begin;
-        crew_max(c, &took, 1);
-        best = fmin(best, took);
+        best = fmin(best, clock_seconds(CLOCK_THREAD_CPUTIME_ID) - begin);
         from[i] = to[COPY_BYTES - 1 - (size_t)i]; /* a copy that nobody reads might not be made */
     }
     free(from);
     free(to);
     if (code)
         return code;
+    crew_max(c, &best, 1);
     r->memory_gbs = 2e-9 * (double)COPY_BYTES / best;
     return CODE_GOOD;
 }
 
 /* ---- transfers ---- */
-
-static double process_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* The best of five medians. */
 static int time_op(crew *c, ringx_comm_op op, size_t bytes, int repeats, double *seconds)
@@ -200,7 +206,7 @@ static int measure_transfers(crew *c, calibration *r)
     if (code)
         return code;
     r->latency_us = fmax(0.1, seconds * 1e6 - r->step_overhead_us);
-    double cpu = process_seconds(), wall = seconds_now();
+    double cpu = clock_seconds(CLOCK_PROCESS_CPUTIME_ID), wall = seconds_now();
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
         if ((code = time_op(c, ops[i].op, MESSAGE, 9, &seconds)))
             return code;
@@ -208,7 +214,8 @@ static int measure_transfers(crew *c, calibration *r)
         double moving = seconds - 1e-6 * (r->step_overhead_us + hops * r->latency_us);
         *ops[i].gbs = 1e-9 * (double)MESSAGE * ops[i].sent / fmax(moving, 0.1 * seconds);
     }
-    double share = (process_seconds() - cpu) / (seconds_now() - wall) / (c->in_process ? c->ranks : 1);
+    double share =
+        (clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu) / (seconds_now() - wall) / (c->in_process ? c->ranks : 1);
     crew_max(c, &share, 1);
     r->transfer_cores = fmin(1, share);
     return CODE_GOOD;
