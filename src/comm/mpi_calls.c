@@ -85,7 +85,7 @@ ringx_status ringx__mpi_broadcast(ringx_comm *comm, ringx_group *group, const vo
     RINGX_TRY_WIRE(m, ringx__check_data(what, is_root ? "from" : "to", is_root ? from : to, bytes));
     RINGX_TRY(ringx__wire_begin(m, RINGX_VERB_BROADCAST, call, 2 * (size_t)g->members));
     g->number++;
-    int tag = ringx__wire_tag(g, 0);
+    int tag = ringx__wire_tag(m, g, 0);
     unsigned char *data = is_root ? (unsigned char *)from : to;
     spread s = {.in = RINGX_NO_STREAM};
     if (bytes > ringx__mpi_small && g->members > 2) {
@@ -139,7 +139,7 @@ static ringx_status gather(ringx_mpi *m, ringx_group *g, const void *from, unsig
 {
     RINGX_TRY(ringx__wire_begin(m, verb, call, 2 * (size_t)g->members));
     g->number++;
-    int me = g->index_of_me, tag = ringx__wire_tag(g, 0);
+    int me = g->index_of_me, tag = ringx__wire_tag(m, g, 0);
     for (int k = 1; k < g->members; k++) {
         int i = (me + g->members - k) % g->members;
         ringx__wire_add(m, false, g->rank_of[i], tag, to + offsets[i], bytes[i], 0, SIZE_MAX);

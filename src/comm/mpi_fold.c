@@ -100,7 +100,7 @@ enum { ALL = -1, NOBODY = -2 };
 static void add_streams(ringx_mpi *m, fold *f, unsigned char *to, int root)
 {
     ringx_group *g = f->group;
-    int me = g->index_of_me, tags[2] = {ringx__wire_tag(g, 0), ringx__wire_tag(g, 1)};
+    int me = g->index_of_me, tags[2] = {ringx__wire_tag(m, g, 0), ringx__wire_tag(m, g, 1)};
     size_t w = f->width, mine = m->sizes[me] * w;
     for (int i = 0; i < 4 * g->members; i++)
         m->places[i] = RINGX_NO_STREAM;

@@ -82,10 +82,11 @@ size_t ringx__wire_add(ringx_mpi *m, bool send, int peer, int tag, const void *d
     return i;
 }
 
-int ringx__wire_tag(ringx_group *group, int kind)
+int ringx__wire_tag(const ringx_mpi *m, const ringx_group *group, int kind)
 {
-    const uint64_t calls = 4096; /* and exchanges have the tags below 8192: all are below the smallest MPI_TAG_UB */
-    return (int)(8192 + 2 * ((group->number + 977 * (uint64_t)group->id) % calls)) + kind;
+    const uint64_t calls = 1024; /* exchanges have the tags below 8192; all are below the smallest MPI_TAG_UB */
+    uint64_t call = (group->number + 977 * (uint64_t)group->id) % calls;
+    return (int)(8192 + (call * RINGX_VERBS + (uint64_t)m->verb) * 2) + kind;
 }
 
 /* ---- posting and testing ---------------------------------------------------------------------------------------- */

@@ -114,8 +114,9 @@ ringx_status ringx__wire_refuse(ringx_mpi *mpi, ringx_status status);
             return ringx__wire_refuse((mpi), ringx__wire_status);                                                      \
     } while (0)
 
-int ringx__wire_tag(ringx_group *group, int kind); /* of the group's current call; kind: 0 or 1 */
-double ringx__wire_pause(double waited_s);         /* how long to sleep before the next look */
+/* Of the group's current call, so that different calls never take each other's messages; kind: 0 or 1. */
+int ringx__wire_tag(const ringx_mpi *mpi, const ringx_group *group, int kind);
+double ringx__wire_pause(double waited_s); /* how long to sleep before the next look */
 
 /* ---- mpi_errors.c: around every call of MPI that can fail, in pairs --------------------------------------------- */
 

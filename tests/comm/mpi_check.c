@@ -236,11 +236,13 @@ static void quarrel(int which)
     const ringx_comm_ops *o = comm->ops;
     ringx_call call = {.what = "quarrel", .deadline_s = 0.5};
     ringx_message send = {(comm->rank + 1) % comm->ranks, x, 6};
-    ringx_message receive = {(comm->rank + comm->ranks - 1) % comm->ranks, y, comm->rank == 1 ? 5 : 6};
+    ringx_message receive = {(comm->rank + comm->ranks - 1) % comm->ranks, y, 6};
     bool odd = comm->rank == 1;
     ringx_status status;
-    if (which == 0)
-        status = odd ? o->allreduce_max(comm, NULL, f, g, 64, &call) : o->agree(comm, x, 64, y, &call);
+    if (odd && which > 1)
+        receive.bytes = which == 2 ? 5 : 7;
+    if (which == 0) /* of equal sizes: only the kind of call differs */
+        status = odd ? o->allreduce_max(comm, NULL, f, g, 16, &call) : o->agree(comm, x, 64, y, &call);
     else if (which == 1)
         status = o->agree(comm, x, odd ? 40 : 50, y, &call);
     else
@@ -267,7 +269,7 @@ static void run_faults(void)
         check_fault("drop", op % ranks, op, 0.5);
         check_fault("delay:4", (op + 1) % ranks, op, 0.5);
     }
-    for (int which = 0; which < 3; which++)
+    for (int which = 0; which < 4; which++)
         quarrel(which);
 }
 
