@@ -12,6 +12,10 @@ target_compile_definitions(ringx_dependencies INTERFACE _GNU_SOURCE)
 
 set(RINGX_HAVE_MPI OFF)
 if(RINGX_MPI)
+  # Two MPIs side by side: mpicc.mpich goes with mpiexec.mpich. The other's launcher would start N programs of one rank.
+  if(MPI_C_COMPILER MATCHES "mpicc\\.([a-z]+)$")
+    find_program(MPIEXEC_EXECUTABLE mpiexec.${CMAKE_MATCH_1} DOC "starts MPI programs")
+  endif()
   find_package(MPI COMPONENTS C)
   if(MPI_C_FOUND)
     set(RINGX_HAVE_MPI ON)

@@ -96,8 +96,18 @@ void ringx_study_destroy(ringx_study *study)
     free(study);
 }
 
+static ringx_status not_null(const void *study, const char *name, const void *result)
+{
+    if (!study)
+        RINGX_FAIL(RINGX_INVALID, "study is NULL; ringx_study_create makes one");
+    if (!result)
+        RINGX_FAIL(RINGX_INVALID, "%s is NULL; it must point to what is to be filled", name);
+    return RINGX_OK;
+}
+
 ringx_status ringx_study_describe(const ringx_study *study, int rank, ringx_plan_info *info)
 {
+    RINGX_TRY(not_null(study, "info", info));
     const ringx_choice *c = &study->choice;
     ringx_schedule forward, backward = {.status = RINGX_OK};
     if (rank < 0 || rank >= study->ranks)
@@ -135,6 +145,7 @@ ringx_status ringx_study_describe(const ringx_study *study, int rank, ringx_plan
 
 ringx_status ringx_study_prove(const ringx_study *study, ringx_proof *proof)
 {
+    RINGX_TRY(not_null(study, "proof", proof));
     *proof = (ringx_proof){.steps = 0};
     for (int backward = 0; backward <= !study->forward_only; backward++) {
         ringx_all_ranks all;
