@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "options.h"
+#include "command.h"
 
 #include <cmocka.h> /* last: it has a macro called fail */
 

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "attention_file.h"
-#include "safetensors.h"
+#include "shared/safetensors.h"
 
 #include <cmocka.h> /* last: it has a macro called fail */
 

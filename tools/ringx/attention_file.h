@@ -4,7 +4,7 @@
 #ifndef RINGX_COMMAND_ATTENTION_FILE_H
 #define RINGX_COMMAND_ATTENTION_FILE_H
 
-#include "safetensors.h"
+#include "shared/safetensors.h"
 #include "trial.h"
 
 typedef struct attention_file {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Random cases for `ringx verify`: mostly small, mostly odd. */
 #include "cases.h"
-#include "numbers.h"
-#include "options.h"
+#include "shared/numbers.h"
+#include "shared/options.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* ringx bench: verifies, then times, a row for each preset and pass. */
 #include "bench_measure.h"
-#include "options.h"
-#include "table.h"
+#include "shared/options.h"
+#include "shared/table.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -337,13 +337,15 @@ static const option_group groups[] = {{"What is timed", bench_options},
                                       {"Output", options_common},
                                       {NULL, NULL}};
 
-static void defaults(settings *s)
+static void defaults(void *settings_of_command)
 {
+    settings *s = settings_of_command;
     presets_all(&s->presets);
 }
 
-static int run(settings *s)
+static int run(void *settings_of_command)
 {
+    settings *s = settings_of_command;
     s->ranks[1] = s->ranks[0];
     bench_job job = {.settings = s};
     table_column shown[COLUMNS];
@@ -367,6 +369,7 @@ static int run(settings *s)
 }
 
 const subcommand command_bench = {
+    .program = "ringx",
     .name = "bench",
     .text = "verify, then time",
     .help =

@@ -2,8 +2,8 @@
 /* ringx info: what there is, and what this machine can do. */
 #include "calibrate.h"
 #include "launch.h"
-#include "options.h"
-#include "table.h"
+#include "shared/options.h"
+#include "shared/table.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -191,13 +191,15 @@ static const option info_options[] = {
 
 static const option_group groups[] = {{"Calibration", info_options}, {"Output", options_common}, {NULL, NULL}};
 
-static void defaults(settings *s)
+static void defaults(void *settings_of_command)
 {
+    settings *s = settings_of_command;
     s->q_heads = 4;
 }
 
-static int run(settings *s)
+static int run(void *settings_of_command)
 {
+    settings *s = settings_of_command;
     s->ranks[1] = s->ranks[0];
     if (s->calibrate) {
         calibration r = {0};
@@ -217,6 +219,7 @@ static int run(settings *s)
 }
 
 const subcommand command_info = {
+    .program = "ringx",
     .name = "info",
     .text = "presets, algorithms, layouts, kernels, transports; this machine; calibration",
     .help = NULL,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* ringx plan: schedules on paper: their figures, proofs, forecasts, drawings. */
 #include "launch.h"
-#include "options.h"
+#include "shared/options.h"
 #include "plan_sweep.h"
-#include "table.h"
+#include "shared/table.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -186,8 +186,9 @@ static const option_group groups[] = {{"What is planned", plan_options}, {"The p
                                       {"The mask", options_mask},        {"How", options_how},
                                       {"Output", options_common},        {NULL, NULL}};
 
-static void defaults(settings *s)
+static void defaults(void *settings_of_command)
 {
+    settings *s = settings_of_command;
     s->ranks[0] = 4;
     s->presets.items[0] = "auto";
     s->presets.count = 1;
@@ -202,8 +203,9 @@ static int ends_wrongly(const char *what, const char *path, const char *const *e
     return path ? fail(CODE_USAGE, "--%s '%s' must end in %s", what, path, right) : CODE_GOOD;
 }
 
-static int run(settings *s)
+static int run(void *settings_of_command)
 {
+    settings *s = settings_of_command;
     static const char *const drawings[] = {".svg", ".json", NULL}, *const plots[] = {".svg", NULL};
     int code = ends_wrongly("timeline", s->timeline, drawings, ".svg or .json");
     if (!code)
@@ -220,6 +222,7 @@ static int run(settings *s)
 }
 
 const subcommand command_plan = {
+    .program = "ringx",
     .name = "plan",
     .text = "schedules on paper: their figures, proofs, forecasts, drawings",
     .help =

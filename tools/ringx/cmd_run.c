@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* ringx run: attention on the user's own tensors, from a safetensors file to another. */
 #include "attention_file.h"
-#include "options.h"
-#include "table.h"
+#include "shared/options.h"
+#include "shared/table.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -265,14 +265,16 @@ static const option_group groups[] = {
     {"With whom", options_launch},     {"How", options_how},
     {"Output", options_common},        {NULL, NULL}};
 
-static void defaults(settings *s)
+static void defaults(void *settings_of_command)
 {
+    settings *s = settings_of_command;
     s->presets.items[0] = "auto";
     s->presets.count = 1;
 }
 
-static int run(settings *s)
+static int run(void *settings_of_command)
 {
+    settings *s = settings_of_command;
     if (!s->input || !s->output)
         return fail(CODE_USAGE, "--%s is missing; run needs --input FILE and --output FILE",
                     s->input ? "output" : "input");
@@ -287,6 +289,7 @@ static int run(settings *s)
 }
 
 const subcommand command_run = {
+    .program = "ringx",
     .name = "run",
     .text = "attention on your own tensors, from a safetensors file to another",
     .help = "Tensors may be F64, F32, BF16 or F16.  Arithmetic is in float32, of bf16 or f16 values where all inputs\n"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* ringx verify: random cases against the float64 definition; with --oracle, files against every preset. */
 #include "verify.h"
-#include "options.h"
-#include "table.h"
+#include "shared/options.h"
+#include "shared/table.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -125,18 +125,18 @@ void verify_command_line(const settings *s, int ranks, const char *const *withou
     }
     append(&l, "ringx");
     append(&l, "verify");
-    for (int i = 0; i < s->argument_count; i++) {
-        bool drop = is_option(s->arguments[i], "json");
+    for (int i = 0; i < s->given.count; i++) {
+        bool drop = is_option(s->given.items[i], "json");
         bool value = false;
         for (int j = 0; without[j] && !drop; j++) {
-            drop = is_option(s->arguments[i], without[j]);
-            value = drop && !strchr(s->arguments[i], '=');
+            drop = is_option(s->given.items[i], without[j]);
+            value = drop && !strchr(s->given.items[i], '=');
         }
         if (value)
-            while (i + 1 < s->argument_count && strncmp(s->arguments[i + 1], "--", 2) != 0)
+            while (i + 1 < s->given.count && strncmp(s->given.items[i + 1], "--", 2) != 0)
                 i++;
         else if (!drop)
-            append(&l, s->arguments[i]);
+            append(&l, s->given.items[i]);
     }
     if (l.used + 1 < bytes)
         snprintf(text + l.used, bytes - l.used, " %s", more);
@@ -168,15 +168,17 @@ static const option_group groups[] = {{"What is verified", verify_options},
                                       {"Output", options_common},
                                       {NULL, NULL}};
 
-static void defaults(settings *s)
+static void defaults(void *settings_of_command)
 {
+    settings *s = settings_of_command;
     s->ranks[0] = 1;
     s->ranks[1] = 4;
     presets_all(&s->presets);
 }
 
-static int run(settings *s)
+static int run(void *settings_of_command)
 {
+    settings *s = settings_of_command;
     int code = settings_check(s);
     if (code)
         return code;
@@ -184,6 +186,7 @@ static int run(settings *s)
 }
 
 const subcommand command_verify = {
+    .program = "ringx",
     .name = "verify",
     .text = "compare results with the float64 definition, or with oracle files",
     .help = "Tensors have random strides, and every byte around them and the workspace is NaN or a guard.\n"

@@ -4,7 +4,7 @@
 #ifndef RINGX_COMMAND_FIELD_H
 #define RINGX_COMMAND_FIELD_H
 
-#include "numbers.h"
+#include "shared/numbers.h"
 
 #define FIELD_GUARD 256 /* bytes on either side of a tensor */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* ringx: informs, verifies, benchmarks, plans, and runs attention on the user's own tensors. */
 #include "launch.h"
-#include "options.h"
+#include "shared/options.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -62,7 +62,7 @@ static int dispatch(int count, char **arguments, const char **who)
         if (commands[i]->defaults)
             commands[i]->defaults(&s);
         int code = options_parse(commands[i], &s, count - 1, arguments + 1);
-        if (!code && s.help)
+        if (!code && s.given.help)
             options_help(commands[i]);
         else if (!code)
             code = commands[i]->run(&s);

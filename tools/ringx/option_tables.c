@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The options that several subcommands share. */
-#include "options.h"
+#include "command.h"
 
 const char *const dtype_names[] = {"f32", "bf16", "f16", NULL}; /* by ringx_dtype */
 const char *const device_names[] = {"cpu", "cuda", NULL};       /* by ringx_device */
@@ -9,7 +9,7 @@ const char *const mask_names[] = {"full", "causal", "window-causal", "window", "
 
 const option options_common[] = {
     {.name = "json", .text = "print JSON instead of text", .kind = OPTION_FLAG, .field = FIELD(json)},
-    {.name = "help", .text = "print this help", .kind = OPTION_FLAG, .field = FIELD(help)},
+    {.name = "help", .text = "print this help", .kind = OPTION_FLAG, .field = FIELD(given.help)},
     {0},
 };
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* ringx plan --sweep: forecasts over all combinations of some sizes, as a table, CSV and a plot. */
 #include "plan_sweep.h"
-#include "options.h"
-#include "plot.h"
-#include "table.h"
+#include "shared/options.h"
+#include "shared/plot.h"
+#include "shared/table.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,9 +4,9 @@
  * float32 must be within 2e-6 (relative Frobenius) of every oracle tensor; a half type must be no worse than 1.05 times
  * the error of one rank on the same file. */
 #include "attention_file.h"
-#include "options.h"
+#include "shared/options.h"
 #include "pool.h"
-#include "table.h"
+#include "shared/table.h"
 #include "verify.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Random cases: drawn, computed by a crew, compared with the float64 definition by its rank 0. */
 #include "cases.h"
-#include "options.h"
+#include "shared/options.h"
 #include "pool.h"
 #include "verify.h"
 

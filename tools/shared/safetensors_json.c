@@ -5,8 +5,8 @@
  * }
  *
  * Everything is checked as it is met; nesting is fixed by this grammar, and recursion does not occur. */
-#include "safetensors.h"
-#include "command.h"
+#include "shared/safetensors.h"
+#include "shared/report.h"
 
 #include <stdio.h>
 #include <stdlib.h>

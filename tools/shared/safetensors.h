@@ -5,8 +5,8 @@
  * bytes of JSON that begin with '{', trailing spaces allowed, then data that the tensors cover without holes or
  * overlaps.  Regular files only, read with pread; memory at most the header and 1 MiB.  Failures are CODE_BAD_INPUT
  * (CODE_MISSING, CODE_IO) with one line: file, tensor or offset, what is wrong, what would be right. */
-#ifndef RINGX_COMMAND_SAFETENSORS_H
-#define RINGX_COMMAND_SAFETENSORS_H
+#ifndef RINGX_SHARED_SAFETENSORS_H
+#define RINGX_SHARED_SAFETENSORS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A table that prints itself as aligned text, CSV or JSON. */
-#ifndef RINGX_COMMAND_TABLE_H
-#define RINGX_COMMAND_TABLE_H
+#ifndef RINGX_SHARED_TABLE_H
+#define RINGX_SHARED_TABLE_H
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A line plot as SVG. */
-#include "plot.h"
-#include "command.h"
+#include "shared/plot.h"
+#include "shared/report.h"
 
 #include <errno.h>
 #include <math.h>

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The text of an option's value becomes a field of settings; what is wrong is said with what would be right. */
-#include "options.h"
+#include "shared/options.h"
+
+#include <ringx/ringx_study.h>
 
 #include <ctype.h>
 #include <errno.h>
@@ -262,11 +264,11 @@ static int store_table_name(const option *row, const char *text, const char **na
     return code;
 }
 
-int option_store(const option *row, settings *s, const char *text)
+int option_store(const option *row, void *settings, const char *text)
 {
-    void *field = (char *)s + row->field;
+    void *field = (char *)settings + row->field;
     if (row->set)
-        *(bool *)((char *)s + row->set) = true;
+        *(bool *)((char *)settings + row->set) = true;
     switch (row->kind) {
     case OPTION_TEXT:
         if (!*text)

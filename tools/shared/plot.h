@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A line plot as SVG: series over a common horizontal axis, both axes logarithmic where that helps. */
-#ifndef RINGX_COMMAND_PLOT_H
-#define RINGX_COMMAND_PLOT_H
+#ifndef RINGX_SHARED_PLOT_H
+#define RINGX_SHARED_PLOT_H
 
 #include <stdbool.h>
 #include <stddef.h>

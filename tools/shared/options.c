@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Parsing of arguments and printing of help, from the tables of options. */
-#include "options.h"
+#include "shared/options.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -26,14 +26,14 @@ static int unknown_option(const subcommand *command, const char *argument, const
     names[n] = NULL;
     char bare[64];
     snprintf(bare, sizeof bare, "%.*s", (int)strcspn(name, "="), name);
-    return fail(CODE_USAGE, "unknown option '%s'; the nearest is '--%s' (see ringx %s --help)", argument,
-                options_nearest(bare, names), command->name);
+    return fail(CODE_USAGE, "unknown option '%s'; the nearest is '--%s' (see %s %s --help)", argument,
+                options_nearest(bare, names), command->program, command->name);
 }
 
 /* --files A B C: everything up to the next option. */
-static int store_files(const option *row, settings *s, int count, char **arguments, int *next)
+static int store_files(const option *row, void *settings, int count, char **arguments, int *next)
 {
-    file_list *files = (file_list *)((char *)s + row->field);
+    file_list *files = (file_list *)((char *)settings + row->field);
     files->items = arguments + *next;
     files->count = 0;
     while (*next < count && strncmp(arguments[*next], "--", 2) != 0) {
@@ -45,12 +45,12 @@ static int store_files(const option *row, settings *s, int count, char **argumen
     return CODE_GOOD;
 }
 
-static int parse_one(const subcommand *command, settings *s, int count, char **arguments, int *next)
+static int parse_one(const subcommand *command, void *settings, int count, char **arguments, int *next)
 {
     const char *argument = arguments[(*next)++];
     if (strncmp(argument, "--", 2) != 0 || argument[2] == '\0')
-        return fail(CODE_USAGE, "unexpected argument '%s'; ringx %s takes options only (see ringx %s --help)", argument,
-                    command->name, command->name);
+        return fail(CODE_USAGE, "unexpected argument '%s'; %s %s takes options only (see %s %s --help)", argument,
+                    command->program, command->name, command->program, command->name);
     const char *name = argument + 2, *equals = strchr(name, '=');
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
     const option *row = find_row(command, name, length);
@@ -67,32 +67,33 @@ static int parse_one(const subcommand *command, settings *s, int count, char **a
         if (equals)
             return fail(CODE_USAGE, "option '--%s' takes no value, but '%s' was given", row->name, equals + 1);
         if (row->kind == OPTION_FLAG)
-            *(bool *)((char *)s + row->field) = true;
+            *(bool *)((char *)settings + row->field) = true;
         else
-            *(optional_bool *)((char *)s + row->field) = (optional_bool){.set = true, .value = !no};
+            *(optional_bool *)((char *)settings + row->field) = (optional_bool){.set = true, .value = !no};
         return CODE_GOOD;
     }
     if (row->kind == OPTION_FILES && !equals)
-        return store_files(row, s, count, arguments, next);
+        return store_files(row, settings, count, arguments, next);
     if (row->kind == OPTION_FILES) {
         arguments[*next - 1] = arguments[*next - 1] + 2 + length + 1;
-        *(file_list *)((char *)s + row->field) = (file_list){.items = &arguments[*next - 1], .count = 1};
+        *(file_list *)((char *)settings + row->field) = (file_list){.items = &arguments[*next - 1], .count = 1};
         return CODE_GOOD;
     }
     if (!equals && *next == count)
         return fail(CODE_USAGE, "option '--%s' needs a value: --%s %s", row->name, row->name, row->value);
-    return option_store(row, s, equals ? equals + 1 : arguments[(*next)++]);
+    return option_store(row, settings, equals ? equals + 1 : arguments[(*next)++]);
 }
 
-int options_parse(const subcommand *command, settings *s, int count, char **arguments)
+int options_parse(const subcommand *command, void *settings, int count, char **arguments)
 {
-    s->argument_count = count;
-    s->arguments = arguments;
+    given_arguments *given = settings;
+    given->count = count;
+    given->items = arguments;
     for (int next = 0; next < count;) {
-        int code = parse_one(command, s, count, arguments, &next);
+        int code = parse_one(command, settings, count, arguments, &next);
         if (code)
             return code;
-        if (s->help)
+        if (given->help)
             return CODE_GOOD;
     }
     return CODE_GOOD;
@@ -135,7 +136,8 @@ static void print_wrapped(const char *text, int column)
 
 void options_help(const subcommand *command)
 {
-    printf("ringx %s: %s\n\nusage: ringx %s [options]\n", command->name, command->text, command->name);
+    printf("%s %s: %s\n\nusage: %s %s [options]\n", command->program, command->name, command->text, command->program,
+           command->name);
     for (const option_group *group = command->groups; group->rows; group++) {
         printf("\n%s\n", group->title);
         for (const option *row = group->rows; row->name; row++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A table that prints itself as aligned text, CSV or JSON. */
-#include "table.h"
-#include "command.h"
+#include "shared/table.h"
+#include "shared/report.h"
 
 #include <errno.h>
 #include <math.h>

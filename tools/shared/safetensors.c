@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The safetensors reader: the file, and whether the tensors cover it. */
-#include "safetensors.h"
-#include "command.h"
+#include "shared/safetensors.h"
+#include "shared/report.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The safetensors writer: a temporary file beside the path, synced, then renamed over it. */
-#include "safetensors.h"
-#include "command.h"
+#include "shared/safetensors.h"
+#include "shared/report.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Numbers: half precision, reproducible random values, poison. */
-#ifndef RINGX_COMMAND_NUMBERS_H
-#define RINGX_COMMAND_NUMBERS_H
+#ifndef RINGX_SHARED_NUMBERS_H
+#define RINGX_SHARED_NUMBERS_H
 
 #include <ringx/ringx.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Failures, exit codes, memory, time, and the progress line. */
-#include "command.h"
+#include "shared/report.h"
 
 #include <errno.h>
 #include <pthread.h>

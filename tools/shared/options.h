@@ -1,11 +1,43 @@
 /* SPDX-License-Identifier: MIT */
-/* Options as tables: one row gives parsing, limits, help text and suggestions.  Long options only. */
-#ifndef RINGX_COMMAND_OPTIONS_H
-#define RINGX_COMMAND_OPTIONS_H
+/* Options as tables: one row gives parsing, limits, help text and suggestions.  Long options only.
+ *
+ * A program's settings are a struct that begins with given_arguments; rows say where in it their value goes. */
+#ifndef RINGX_SHARED_OPTIONS_H
+#define RINGX_SHARED_OPTIONS_H
 
-#include "command.h"
+#include "shared/report.h"
 
 #include <stddef.h>
+
+/* ---- the types of settings' fields ---- */
+
+typedef struct given_arguments {
+    bool help;
+    int count; /* as they were given */
+    char **items;
+} given_arguments;
+
+typedef struct int_list {
+    int64_t *items;
+    size_t count;
+} int_list;
+
+#define MAX_NAMES 64
+typedef struct name_list { /* names live in the library's tables */
+    const char *items[MAX_NAMES];
+    size_t count;
+} name_list;
+
+typedef struct file_list { /* points into argv */
+    char **items;
+    size_t count;
+} file_list;
+
+typedef struct optional_bool {
+    bool set, value;
+} optional_bool;
+
+/* ---- rows ---- */
 
 typedef enum option_kind {
     OPTION_FLAG,     /* bool */
@@ -42,30 +74,23 @@ typedef struct option_group {
 } option_group;
 
 typedef struct subcommand {
-    const char *name, *text;
+    const char *program, *name, *text;
     const char *help;           /* paragraphs printed after the options */
     const option_group *groups; /* ended by NULL rows */
-    void (*defaults)(settings *s);
-    int (*run)(settings *s);
+    void (*defaults)(void *settings);
+    int (*run)(void *settings);
 } subcommand;
 
 /* arguments: those after the subcommand's name.  Fails with CODE_USAGE and one line. */
-int options_parse(const subcommand *command, settings *s, int count, char **arguments);
+int options_parse(const subcommand *command, void *settings, int count, char **arguments);
 void options_help(const subcommand *command);
 
 /* ---- option_values.c ---- */
 
-/* Converts text and stores it in s, or fails with what would be right. */
-int option_store(const option *row, settings *s, const char *text);
+/* Converts text and stores it in settings, or fails with what would be right. */
+int option_store(const option *row, void *settings, const char *text);
 void presets_all(name_list *list); /* those of the library, and auto */
 /* The nearest of names (ended by NULL) by edit distance; NULL if there are none. */
 const char *options_nearest(const char *name, const char *const *names);
-
-/* ---- option_tables.c: rows shared by subcommands ---- */
-
-#define FIELD(name) offsetof(settings, name)
-
-extern const option options_common[], options_mask[], options_sizes[], options_how[], options_launch[];
-extern const char *const dtype_names[], *const device_names[], *const comm_names[];
 
 #endif

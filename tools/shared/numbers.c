@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Numbers: half precision, reproducible random values, poison. */
-#include "numbers.h"
+#include "shared/numbers.h"
 
 #include <string.h>
 
