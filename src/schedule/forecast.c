@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Discrete-event simulation of all ranks' schedules on a described machine.
  *
- * A step begins when its lane gets to it and its waits are over; a transfer moves once all its participants are there.
+ * A step begins when its lane gets to it and its waits are over; a transfer moves once all its participants are there
+ * and its latency is over, which costs nobody anything but time.
  * Steps run at full speed unless they compete: where a node has fewer cores than its computing and transferring ranks
  * keep busy, all of that node's steps slow down alike; and a rank that transfers computes slower by a given share.
  * Steps that slow down alike share a clock, which runs slower than time, so that a change of speed is O(1).
@@ -22,6 +23,8 @@ typedef struct ringx_clock { /* tasks by the clock's own time at which they end:
 
 typedef struct ringx_task { /* what a lane is doing: 2·rank + lane; a collective is its first member's */
     ringx_action action;
+    double work;       /* seconds at full speed, after the latency */
+    bool works;        /* the latency is over */
     double end, speed; /* in the clock's time */
     int32_t clock, place;
 } ringx_task;
@@ -139,31 +142,52 @@ static int members(const ringx_action *a)
     return a->kind == RINGX_COLLECTIVE ? a->count : 1;
 }
 
-static ringx_status start(simulation *s, const ringx_action *a)
+/* Puts a task on a clock, for so many seconds at full speed. */
+static void run(simulation *s, int32_t index, int32_t clock, double seconds)
 {
-    double work = 0, speed = 1;
-    bool crosses = a->kind == RINGX_COLLECTIVE && ringx__crosses_nodes(&s->costs, a);
-    if (a->kind == RINGX_LOCAL)
-        RINGX_TRY(ringx__cost_local(&s->costs, a->rank, a->step, &work));
-    else if (a->kind == RINGX_EXCHANGED)
-        work = ringx__cost_exchange(&s->costs, a->rank, a->step);
-    else
-        work = ringx__cost_collective(&s->costs, a, s->engine);
+    ringx_clock *c = &s->clocks[clock];
+    ringx_task *task = &s->tasks[index];
+    advance(s, c);
+    task->end = c->time + seconds / task->speed;
+    task->clock = clock;
+    push(s, c, index);
+}
 
+/* The part of a task that keeps cores busy. */
+static void work(simulation *s, int32_t index)
+{
+    ringx_task *task = &s->tasks[index];
+    const ringx_action *a = &task->action;
+    bool crosses = a->kind == RINGX_COLLECTIVE && ringx__crosses_nodes(&s->costs, a);
+    int rank = member_at(a, 0);
+    double seconds = task->work;
+    task->works = true;
+    task->speed = 1;
     if (a->lane == RINGX_COMPUTE_LANE) {
         demand(s, a->rank, (double)s->costs.machine->threads_per_rank);
-        speed = compute_speed(s, a->rank);
+        task->speed = compute_speed(s, a->rank);
     } else {
         for (int i = 0; i < members(a); i++)
             set_transferring(s, member_at(a, i), true);
     }
-    int rank = member_at(a, 0), clock = s->n_clocks > 1 && !crosses ? 1 + rank / s->costs.per_node : 0;
-    int32_t index = rank * RINGX_LANES + a->lane;
-    ringx_clock *c = &s->clocks[clock];
-    advance(s, c);
-    ringx_task *task = &s->tasks[index];
-    *task = (ringx_task){.action = *a, .end = c->time + work / speed, .speed = speed, .clock = clock};
-    push(s, c, index);
+    run(s, index, s->n_clocks > 1 && !crosses ? 1 + rank / s->costs.per_node : 0, seconds);
+}
+
+static ringx_status start(simulation *s, const ringx_action *a)
+{
+    ringx_cost cost;
+    if (a->kind == RINGX_LOCAL)
+        RINGX_TRY(ringx__cost_local(&s->costs, a->rank, a->step, &cost));
+    else if (a->kind == RINGX_EXCHANGED)
+        cost = ringx__cost_exchange(&s->costs, a->rank, a->step);
+    else
+        cost = ringx__cost_collective(&s->costs, a, s->engine);
+    int32_t index = member_at(a, 0) * RINGX_LANES + a->lane;
+    s->tasks[index] = (ringx_task){.action = *a, .work = cost.work, .speed = 1};
+    if (cost.latency > 0)
+        run(s, index, 0, cost.latency);
+    else
+        work(s, index);
     s->running++;
     return RINGX_OK;
 }
@@ -205,6 +229,10 @@ static void end_next(simulation *s)
     s->now = fmax(s->now, earliest);
     ringx_task *task = &s->tasks[pop(s, which)];
     task->place = -1;
+    if (!task->works) {
+        work(s, (int32_t)(task - s->tasks));
+        return;
+    }
     ringx_task ended = *task;
     end(s, &ended);
 }

@@ -25,10 +25,15 @@ ringx_status ringx__costs_create(ringx_costs *costs, const ringx_schedule *const
                                  const ringx_machine *machine);
 void ringx__costs_destroy(ringx_costs *costs);
 
-/* Seconds.  A step of one rank alone, other than an exchange; an exchange of one rank; a collective of all members. */
-ringx_status ringx__cost_local(ringx_costs *costs, int rank, uint32_t step, double *seconds);
-double ringx__cost_exchange(const ringx_costs *costs, int rank, uint32_t step);
-double ringx__cost_collective(const ringx_costs *costs, const ringx_action *action, const ringx_engine *engine);
+typedef struct ringx_cost { /* seconds, one after the other */
+    double latency;         /* waiting: keeps no core busy and slows nobody down */
+    double work;
+} ringx_cost;
+
+/* A step of one rank alone, other than an exchange; an exchange of one rank; a collective of all members. */
+ringx_status ringx__cost_local(ringx_costs *costs, int rank, uint32_t step, ringx_cost *cost);
+ringx_cost ringx__cost_exchange(const ringx_costs *costs, int rank, uint32_t step);
+ringx_cost ringx__cost_collective(const ringx_costs *costs, const ringx_action *action, const ringx_engine *engine);
 /* The whole problem on one device that is as fast as one rank. */
 double ringx__cost_whole(const ringx_costs *costs);
 bool ringx__crosses_nodes(const ringx_costs *costs, const ringx_action *action);

@@ -169,26 +169,26 @@ static double memory_seconds(const ringx_costs *c, const ringx_schedule *s, cons
     return seconds(bytes, c->machine->memory_gbs);
 }
 
-ringx_status ringx__cost_local(ringx_costs *c, int rank, uint32_t number, double *result)
+ringx_status ringx__cost_local(ringx_costs *c, int rank, uint32_t number, ringx_cost *cost)
 {
     const ringx_schedule *s = c->schedules[rank];
     const ringx_step *step = &s->steps[number];
-    *result = c->machine->step_overhead_us * 1e-6;
+    *cost = (ringx_cost){.work = c->machine->step_overhead_us * 1e-6};
     if (step->op != RINGX_ATTEND && step->op != RINGX_GRAD) {
-        *result += memory_seconds(c, s, step);
+        cost->work += memory_seconds(c, s, step);
         return RINGX_OK;
     }
     double area, heads = 0;
     RINGX_TRY(area_of(c, s, step, &area));
     for (uint32_t i = 0; i < step->operands && heads == 0; i++)
         heads = is_query(s->operands[step->operand + i].kind) ? s->operands[step->operand + i].heads : 0;
-    *result += attention_seconds(c, area, heads);
+    cost->work += attention_seconds(c, area, heads);
     return RINGX_OK;
 }
 
 /* ---- communication ---- */
 
-double ringx__cost_exchange(const ringx_costs *c, int rank, uint32_t number)
+ringx_cost ringx__cost_exchange(const ringx_costs *c, int rank, uint32_t number)
 {
     const ringx_schedule *s = c->schedules[rank];
     const ringx_machine *m = c->machine;
@@ -209,7 +209,7 @@ double ringx__cost_exchange(const ringx_costs *c, int rank, uint32_t number)
     double moving = seconds(within, m->exchange_gbs > 0 ? m->exchange_gbs : m->intra_gbs);
     if (between > 0)
         moving = fmax(moving, seconds(between, nic));
-    return m->step_overhead_us * 1e-6 + latency * 1e-6 + moving;
+    return (ringx_cost){.latency = latency * 1e-6, .work = m->step_overhead_us * 1e-6 + moving};
 }
 
 static double op_gbs(const ringx_machine *m, int op)
@@ -231,7 +231,7 @@ bool ringx__crosses_nodes(const ringx_costs *c, const ringx_action *a)
     return node_of(c, member_at(a, 0)) != node_of(c, member_at(a, a->count - 1));
 }
 
-double ringx__cost_collective(const ringx_costs *c, const ringx_action *a, const ringx_engine *engine)
+ringx_cost ringx__cost_collective(const ringx_costs *c, const ringx_action *a, const ringx_engine *engine)
 {
     const ringx_machine *m = c->machine;
     int op = c->schedules[a->rank]->steps[a->step].op, first = node_of(c, member_at(a, 0));
@@ -244,7 +244,7 @@ double ringx__cost_collective(const ringx_costs *c, const ringx_action *a, const
         together += node_of(c, rank) == first;
     }
     if (a->count < 2)
-        return m->step_overhead_us * 1e-6;
+        return (ringx_cost){.work = m->step_overhead_us * 1e-6};
     double nodes = ceil(n / together);
     bool ring = op == RINGX_ALLGATHER || op == RINGX_REDUCE_SCATTER;
     double rounds = op == RINGX_ALLREDUCE_MAX ? 2 : 1;
@@ -256,6 +256,6 @@ double ringx__cost_collective(const ringx_costs *c, const ringx_action *a, const
         double share = m->inter_gbs * (double)m->nics_per_node * together / c->per_node;
         moving = fmax(moving, seconds(entering, share));
     }
-    return m->step_overhead_us * 1e-6 + (m->intra_latency_us * intra_hops + m->inter_latency_us * inter_hops) * 1e-6 +
-           moving;
+    double latency = m->intra_latency_us * intra_hops + m->inter_latency_us * inter_hops;
+    return (ringx_cost){.latency = latency * 1e-6, .work = m->step_overhead_us * 1e-6 + moving};
 }

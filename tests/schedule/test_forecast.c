@@ -146,10 +146,10 @@ static void test_area_is_conserved(void **state)
             assert_int_equal(ringx__costs_create(&costs, w.list, 5, &m), RINGX_OK);
             for (int r = 0; r < 5; r++)
                 for (size_t s = 0; s < w.schedules[r].n_steps; s++) {
-                    double seconds = 0;
+                    ringx_cost cost = {.work = 0};
                     if (w.schedules[r].steps[s].op == RINGX_ATTEND)
-                        assert_int_equal(ringx__cost_local(&costs, r, (uint32_t)s, &seconds), RINGX_OK);
-                    sum += seconds;
+                        assert_int_equal(ringx__cost_local(&costs, r, (uint32_t)s, &cost), RINGX_OK);
+                    sum += cost.latency + cost.work;
                 }
             assert_near(sum, ringx__cost_whole(&costs), 5e-3);
             ringx__costs_destroy(&costs);
@@ -197,8 +197,9 @@ static double cost_of_first(world *w, const ringx_machine *m, int op)
         assert_int_equal(ringx__engine_next(engine, &a), RINGX_OK);
         assert_true(a.kind != RINGX_NOTHING);
         if (w->schedules[a.rank].steps[a.step].op == op) {
-            seconds = a.kind == RINGX_EXCHANGED ? ringx__cost_exchange(&costs, a.rank, a.step)
-                                                : ringx__cost_collective(&costs, &a, engine);
+            ringx_cost cost = a.kind == RINGX_EXCHANGED ? ringx__cost_exchange(&costs, a.rank, a.step)
+                                                        : ringx__cost_collective(&costs, &a, engine);
+            seconds = cost.latency + cost.work;
             break;
         }
         for (int i = 0; i < (a.kind == RINGX_COLLECTIVE ? a.count : 1); i++)
@@ -330,6 +331,11 @@ static void test_cores_are_shared(void **state)
     m.cores_per_node = 2; /* four tasks on two cores while the hop lasts, which is then 2·hop */
     world w = world_of("ring", 2, false);
     assert_near(forecast_of(&w, &m).seconds, alone + hop, 1e-2);
+    m.intra_gbs = 1e9; /* a latency as long takes no core from anyone */
+    m.intra_latency_us = hop * 1e6;
+    world idle = world_of("ring", 2, false);
+    assert_near(forecast_of(&idle, &m).seconds, alone, 1e-2);
+    m.intra_latency_us = 0;
     /* Nodes do not share: two nodes of one rank and one core. */
     m.transfer_cores = 0;
     m.ranks_per_node = m.cores_per_node = 1;
