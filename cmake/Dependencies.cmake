@@ -52,3 +52,11 @@ if(RINGX_CUDA AND CMAKE_CUDA_COMPILER)
     endif()
   endif()
 endif()
+
+set(RINGX_HAVE_APPS OFF)
+if(RINGX_APPS)
+  pkg_check_modules(OPENBLAS IMPORTED_TARGET openblas) # matrix products of the training programs
+  if(OPENBLAS_FOUND)
+    set(RINGX_HAVE_APPS ON)
+  endif()
+endif()
