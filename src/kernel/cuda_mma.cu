@@ -18,7 +18,8 @@ const ringx_mma_variant *variant(const ringx_shape *shape, bool backward)
                                      ? shape->dtype == RINGX_BF16 ? ringx__mma_backward_bf16 : ringx__mma_backward_f16
                                  : shape->dtype == RINGX_BF16 ? ringx__mma_forward_bf16
                                                               : ringx__mma_forward_f16;
-    while (v->dk && (v->dk < shape->head_dim || v->dv < shape->value_dim))
+    bool extra = shape->softcap > 0 || shape->dropout > 0 || shape->scale <= 0;
+    while (v->dk && (v->dk < shape->head_dim || v->dv < shape->value_dim || v->extra != extra))
         v++;
     return v->dk ? v : nullptr;
 }
@@ -26,6 +27,12 @@ const ringx_mma_variant *variant(const ringx_shape *shape, bool backward)
 bool by_sixteen(const ringx_view &v)
 {
     return (uintptr_t)v.data % 16 == 0 && v.batch_stride % 8 == 0 && v.token_stride % 8 == 0 && v.head_stride % 8 == 0;
+}
+
+bool by_pairs(const ringx_view &dq)
+{
+    return (uintptr_t)dq.data % 8 == 0 && dq.batch_stride % 2 == 0 && dq.token_stride % 2 == 0 &&
+           dq.head_stride % 2 == 0;
 }
 
 ringx_view skip(ringx_view v, int64_t tokens, int64_t element)
@@ -61,6 +68,7 @@ ringx_status take_queries(const ringx_job *job, size_t q0, int tile, bool backwa
                              skip(s.dout, skipped, 2), skip(s.dq, skipped, 4),  skip(s.m, skipped),
                              skip(s.l, skipped),       skip(s.lse, skipped),    skip(s.delta, skipped)};
         p->aligned = p->aligned && by_sixteen(p->of[p->queries].q) && (!backward || by_sixteen(p->of[p->queries].dout));
+        p->paired = p->paired && (!backward || by_pairs(p->of[p->queries].dq));
         p->queries++;
     }
     p->q_tiles = (int)tiles;
@@ -114,6 +122,7 @@ ringx_status piece(const ringx_job *job, const ringx_mma_variant *v, const ringx
     size_t kept[RINGX_MMA_QUERIES];
     ringx_mma_params p = {};
     p.aligned = shape->head_dim % 8 == 0 && shape->value_dim % 8 == 0;
+    p.paired = shape->head_dim % 2 == 0;
     RINGX_TRY(take_queries(job, q0, backward ? v->columns : v->rows, backward, &p, kept));
     RINGX_TRY(take_keys(job, k0, backward ? v->rows : v->columns, kept, &p));
     if (p.queries == 0 || (backward && p.keys == 0))

@@ -30,6 +30,7 @@ struct ringx_mma_params {
     int queries, keys, q_heads, kv_heads, batch, q_head, kv_head, group, head_group, head_dim, value_dim, q_tiles;
     float scale, softcap;
     bool fresh, final, aligned; /* aligned: rows of all inputs can be read 16 bytes at a time */
+    bool paired;                /* rows of dq can be added to by 8 bytes */
 };
 
 #ifdef RINGX_EMULATE
@@ -102,10 +103,20 @@ __device__ __forceinline__ void load_tile(char *tile, const ringx_view &v, int64
                                           int count, int dim, bool aligned)
 {
     const T *from = (const T *)v.data + batch * v.batch_stride + head * v.head_stride;
-    if (aligned) {
+    constexpr int CHUNKS = DP / 8, STEP = THREADS / CHUNKS;
+    if (aligned && THREADS % CHUNKS == 0 && STEP % 8 == 0 && ROWS % STEP == 0) {
+        /* each thread keeps its column and its place among eight rows: one sum for an address */
+        int r = (int)threadIdx.x / CHUNKS, c = (int)threadIdx.x % CHUNKS, left = 8 * c < dim ? count - row0 - r : 0;
+        const T *mine = from + (left > 0 ? (int64_t)(row0 + r) * v.token_stride + 8 * c : 0);
+        char *to = chunk_at<DP>(tile, r, c);
+#pragma unroll
+        for (int j = 0; j < ROWS; j += STEP) {
+            copy_async(to + j * (DP * 2), j < left ? mine + j * v.token_stride : from, j < left);
+        }
+    } else if (aligned) {
 #pragma unroll 4
-        for (int i = (int)threadIdx.x; i < ROWS * (DP / 8); i += THREADS) {
-            int r = i / (DP / 8), c = i % (DP / 8);
+        for (int i = (int)threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
+            int r = i / CHUNKS, c = i % CHUNKS;
             bool inside = row0 + r < count && 8 * c < dim;
             copy_async(chunk_at<DP>(tile, r, c), from + (inside ? (int64_t)(row0 + r) * v.token_stride + 8 * c : 0),
                        inside);

@@ -10,8 +10,10 @@
 
 #include "kernel/cuda_mma.cuh"
 
-template <typename T_, int DK_, int DV_, int WARPS_, int M_, int PARTS_> struct ringx_mma_backward_config {
+/* EXTRA: softcap or dropout, as in forward. */
+template <typename T_, int DK_, int DV_, int WARPS_, int M_, int PARTS_, bool EXTRA_> struct ringx_mma_backward_config {
     using T = T_;
+    static constexpr bool EXTRA = EXTRA_;
     static constexpr int DK = DK_, DV = DV_, WARPS = WARPS_, M = M_, PARTS = PARTS_;
     static constexpr int N = 16 * WARPS, THREADS = 32 * WARPS;
     static constexpr int KP = (DK + 63) / 64 * 64, VP = (DV + 63) / 64 * 64;
@@ -33,7 +35,7 @@ __device__ __forceinline__ void mma_backward_tile(const ringx_mma_params &p, rin
     int tiles = p.key[p.keys - 1].tiles, all = p.kv_heads * p.batch, per_group = tiles * p.head_group;
     int group = (int)blockIdx.x / per_group, rest = (int)blockIdx.x - group * per_group;
     int width = min(p.head_group, all - group * p.head_group);
-    int tile = rest / width, column = group * p.head_group + rest % width, before = 0;
+    int tile = backward_launched(p, rest / width), column = group * p.head_group + rest % width, before = 0;
     t->slice = 0;
     while (tile >= p.key[t->slice].tiles)
         before = p.key[t->slice++].tiles;
@@ -106,52 +108,83 @@ __device__ __forceinline__ void mma_backward_load(const ringx_mma_params &p, con
     }
 }
 
-/* Weights in s (dropped in the copy that feeds dV) and dS in dp, of 16 keys × M queries. */
+/* Which of this thread's weights dropout keeps, in a rolled loop: the generator needs registers of its own. */
+template <class C>
+__device__ __forceinline__ uint64_t mma_backward_kept(const ringx_mma_params &p, const ringx_mma_backward_tile &t,
+                                                      const ringx_mma_backward_walk &w, int mine, int column)
+{
+    const ringx_cuda_run &queries = p.query[w.iq], &keys = p.key[t.slice];
+    uint64_t kept = 0;
+#pragma unroll 1
+    for (int i = 0; i < C::M / 2; i++) {
+        int64_t key = keys.first + (t.n * C::N + mine + i % 4 / 2 * 8) * keys.step;
+        int64_t query = queries.first + (w.m * C::M + i / 4 * 8 + column + i % 2) * queries.step;
+        kept |= (uint64_t)(ringx__cuda_keep(p.drop, t.batch, p.q_head + w.head, query, key) != 0) << i;
+    }
+    return kept;
+}
+
+/* Weights of queries outside each key's interval are selected away. */
+template <class C>
+__device__ __forceinline__ void mma_backward_mask(const ringx_cuda_run &queries, int from, const ringx_interval *rows,
+                                                  float (&s)[C::M / 8][4])
+{
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        ringx_interval see = rows[8 * r];
+        int lo = ringx__cuda_local(queries.first, queries.step, queries.count, see.lo) - from;
+        int hi = see.lo < see.hi ? ringx__cuda_local(queries.first, queries.step, queries.count, see.hi) - from : lo;
+#pragma unroll
+        for (int c = 0; c < C::M / 8; c++) {
+#pragma unroll
+            for (int e = 0; e < 2; e++)
+                s[c][2 * r + e] = 8 * c + e >= lo && 8 * c + e < hi ? s[c][2 * r + e] : 0;
+        }
+    }
+}
+
+/* From scores in s and dP in dp to weights in s (dropped: they feed dV) and dS in dp, of 16 keys × M queries. */
 template <class C>
 __device__ __forceinline__ void mma_differentiate(const ringx_mma_params &p, const ringx_mma_backward_tile &t,
                                                   const ringx_mma_backward_walk &w, const float *stats,
                                                   const ringx_interval *rows, bool masked, int mine, int column,
                                                   float (&s)[C::M / 8][4], float (&dp)[C::M / 8][4])
 {
-    const ringx_cuda_run &queries = p.query[w.iq], &keys = p.key[t.slice];
-    int lo[2] = {INT32_MIN, INT32_MIN}, hi[2] = {INT32_MAX, INT32_MAX};
-    if (masked) {
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            ringx_interval see = rows[mine + 8 * r];
-            int from = w.m * C::M + column;
-            lo[r] = ringx__cuda_local(queries.first, queries.step, queries.count, see.lo) - from;
-            hi[r] =
-                see.lo < see.hi ? ringx__cuda_local(queries.first, queries.step, queries.count, see.hi) - from : lo[r];
-        }
-    }
-    uint64_t kept = 0; /* first which, in a rolled loop: the generator needs registers of its own */
-    if (p.drop.threshold) {
-#pragma unroll 1
-        for (int i = 0; i < C::M / 2; i++) {
-            int64_t key = keys.first + (t.n * C::N + mine + i % 4 / 2 * 8) * keys.step;
-            int64_t query = queries.first + (w.m * C::M + i / 4 * 8 + column + i % 2) * queries.step;
-            kept |= (uint64_t)(ringx__cuda_keep(p.drop, t.batch, p.q_head + w.head, query, key) != 0) << i;
-        }
-    }
+    const float scale2 = p.scale * RINGX_LOG2E;
+    float slope[C::EXTRA ? C::M / 8 : 1][4];
 #pragma unroll
     for (int c = 0; c < C::M / 8; c++) {
+        float2 lse = *(const float2 *)(stats + 8 * c + column);
 #pragma unroll
         for (int e = 0; e < 4; e++) {
-            const int at = 8 * c + e % 2;
-            float score = s[c][e] * p.scale, slope = 1, keep = 1;
-            if (p.softcap > 0) {
-                float bent = tanhf(score / p.softcap);
-                score = p.softcap * bent;
-                slope = 1 - bent * bent;
+            float l = e % 2 ? lse.y : lse.x;
+            if (C::EXTRA) {
+                float score = s[c][e] * p.scale, bent = p.softcap > 0 ? tanhf(score / p.softcap) : 0;
+                slope[C::EXTRA ? c : 0][e] = 1 - bent * bent;
+                s[c][e] = exp2_fast((p.softcap > 0 ? p.softcap * bent : score) * RINGX_LOG2E - l);
+            } else {
+                s[c][e] = exp2_fast(fmaf(s[c][e], scale2, -l));
             }
-            float weight = exp2_fast(score * RINGX_LOG2E - stats[at + column]);
-            weight = at >= lo[e / 2] && at < hi[e / 2] ? weight : 0;
-            if (p.drop.threshold)
-                keep = kept >> (4 * c + e) & 1 ? p.drop.grow : 0;
-            s[c][e] = weight * keep;
-            if (C::PARTS & 2)
-                dp[c][e] = weight == 0 ? 0 : weight * (dp[c][e] * keep - stats[C::M + at + column]) * slope;
+        }
+    }
+    if (masked)
+        mma_backward_mask<C>(p.query[w.iq], w.m * C::M + column, rows + mine, s);
+    uint64_t kept = ~UINT64_C(0);
+    if (C::EXTRA && p.drop.threshold)
+        kept = mma_backward_kept<C>(p, t, w, mine, column);
+#pragma unroll
+    for (int c = 0; c < C::M / 8; c++) {
+        float2 delta = *(const float2 *)(stats + C::M + 8 * c + column);
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            float mean = e % 2 ? delta.y : delta.x;
+            if (C::EXTRA) {
+                float keep = kept >> (4 * c + e) & 1 ? p.drop.grow : 0, weight = s[c][e];
+                dp[c][e] = weight == 0 ? 0 : weight * (dp[c][e] * keep - mean) * slope[C::EXTRA ? c : 0][e];
+                s[c][e] = weight * keep;
+            } else {
+                dp[c][e] = s[c][e] * (dp[c][e] - mean);
+            }
         }
     }
 }
@@ -174,6 +207,23 @@ __device__ __forceinline__ void mma_add_rows(const ringx_view &to, int64_t batch
                     row[8 * c + column + e] += factor * d[c][2 * r + e];
         }
     }
+}
+
+/* to[0] += a, to[1] += b, as far as there are elements left. */
+__device__ __forceinline__ void add_pair(float *to, float a, float b, int left, bool paired)
+{
+    if (left <= 0)
+        return;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    if (paired) {
+        asm volatile("red.global.add.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(a), "f"(b) : "memory");
+        return;
+    }
+#endif
+    (void)paired;
+    atomicAdd(to, a);
+    if (left > 1)
+        atomicAdd(to + 1, b);
 }
 
 /* dQ of one block: this warp's 16 queries × DQ_COLUMNS from all keys' dS, added to memory. */
@@ -212,12 +262,8 @@ __device__ __forceinline__ void mma_add_dq(const ringx_mma_params &p, const ring
         float *row = (float *)to.data + t.batch * to.batch_stride + i * to.token_stride + w.head * to.head_stride;
 #pragma unroll
         for (int c = 0; c < C::DQ_COLUMNS / 8; c++) {
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                int d = across * C::DQ_COLUMNS + 8 * c + lane % 4 * 2 + e;
-                if (d < p.head_dim)
-                    atomicAdd(row + d, p.scale * dq[c][2 * r + e]);
-            }
+            int d = across * C::DQ_COLUMNS + 8 * c + lane % 4 * 2;
+            add_pair(row + d, p.scale * dq[c][2 * r], p.scale * dq[c][2 * r + 1], p.head_dim - d, p.paired);
         }
     }
     if (turn) {

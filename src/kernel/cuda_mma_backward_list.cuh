@@ -3,17 +3,22 @@
 #include "kernel/cuda_mma_backward.cuh"
 #include "kernel/cuda_mma_table.h"
 
+#define RINGX_MMA_BACKWARD_OF(T, DK, DV, WARPS, M, PARTS, EXTRA)                                                       \
+    ringx_mma_backward<ringx_mma_backward_config<T, DK, DV, WARPS, M, PARTS, EXTRA>>
+#define RINGX_MMA_BACKWARD_ONE(T, DK, DV, WARPS, M, EXTRA, ...)                                                        \
+    {                                                                                                                  \
+        DK, DV, 16 * WARPS, M, 32 * WARPS, ringx_mma_backward_config<T, DK, DV, WARPS, M, 3, EXTRA>::SMEM, EXTRA,      \
+            __VA_ARGS__                                                                                                \
+    }
 #define RINGX_MMA_BACKWARD(T, DK, DV, WARPS, M)                                                                        \
-    {                                                                                                                  \
-        DK, DV, 16 * WARPS, M, 32 * WARPS, ringx_mma_backward_config<T, DK, DV, WARPS, M, 3>::SMEM,                    \
-            ringx_mma_backward<ringx_mma_backward_config<T, DK, DV, WARPS, M, 3>>, nullptr                             \
-    }
+    RINGX_MMA_BACKWARD_ONE(T, DK, DV, WARPS, M, false, RINGX_MMA_BACKWARD_OF(T, DK, DV, WARPS, M, 3, false), nullptr), \
+        RINGX_MMA_BACKWARD_ONE(T, DK, DV, WARPS, M, true, RINGX_MMA_BACKWARD_OF(T, DK, DV, WARPS, M, 3, true),         \
+                               nullptr)
 #define RINGX_MMA_BACKWARD_TWICE(T, DK, DV, WARPS, M)                                                                  \
-    {                                                                                                                  \
-        DK, DV, 16 * WARPS, M, 32 * WARPS, ringx_mma_backward_config<T, DK, DV, WARPS, M, 1>::SMEM,                    \
-            ringx_mma_backward<ringx_mma_backward_config<T, DK, DV, WARPS, M, 1>>,                                     \
-            ringx_mma_backward<ringx_mma_backward_config<T, DK, DV, WARPS, M, 2>>                                      \
-    }
+    RINGX_MMA_BACKWARD_ONE(T, DK, DV, WARPS, M, false, RINGX_MMA_BACKWARD_OF(T, DK, DV, WARPS, M, 1, false),           \
+                           RINGX_MMA_BACKWARD_OF(T, DK, DV, WARPS, M, 2, false)),                                      \
+        RINGX_MMA_BACKWARD_ONE(T, DK, DV, WARPS, M, true, RINGX_MMA_BACKWARD_OF(T, DK, DV, WARPS, M, 1, true),         \
+                               RINGX_MMA_BACKWARD_OF(T, DK, DV, WARPS, M, 2, true))
 
 #define RINGX_MMA_BACKWARD_LIST(T)                                                                                     \
     RINGX_MMA_BACKWARD(T, 64, 64, 8, 64), RINGX_MMA_BACKWARD(T, 96, 96, 8, 64),                                        \

@@ -10,9 +10,11 @@
 
 #include "kernel/cuda_mma.cuh"
 
-/* DK, DV: head_dim and value_dim rounded up to 16; STRIPS of 16 queries a warp; N keys a block. */
-template <typename T_, int DK_, int DV_, int WARPS_, int STRIPS_, int N_> struct ringx_mma_forward_config {
+/* DK, DV: head_dim and value_dim rounded up to 16; STRIPS of 16 queries a warp; N keys a block.  EXTRA: softcap,
+ * dropout or a scale that is not positive; without it the loop has no call and spills nothing. */
+template <typename T_, int DK_, int DV_, int WARPS_, int STRIPS_, int N_, bool EXTRA_> struct ringx_mma_forward_config {
     using T = T_;
+    static constexpr bool EXTRA = EXTRA_;
     static constexpr int DK = DK_, DV = DV_, WARPS = WARPS_, STRIPS = STRIPS_, N = N_;
     static constexpr int M = 16 * STRIPS * WARPS, THREADS = 32 * WARPS;
     static constexpr int KP = (DK + 63) / 64 * 64, VP = (DV + 63) / 64 * 64;
@@ -47,6 +49,7 @@ __device__ __forceinline__ void mma_forward_tile(const ringx_mma_params &p, int 
 struct ringx_mma_forward_walk {
     int slice, n, begin, full_begin, full_end;
 
+    /* first, last: of the tile's rows, in shared memory, where they cost no registers */
     __device__ __forceinline__ bool next(const ringx_mma_params &p, uint64_t live, int block,
                                          const ringx_interval &first, const ringx_interval &last)
     {
@@ -179,14 +182,13 @@ __device__ __forceinline__ void mma_softmax(float (&s)[C::N / 8][4], float (&o)[
 
 /* Columns of one strip outside each row's interval are selected away. */
 template <class C>
-__device__ __forceinline__ void mma_mask(const ringx_mma_params &p, const ringx_mma_forward_walk &walk,
-                                         const ringx_interval *rows, int row, int column, float (&s)[C::N / 8][4])
+__device__ __forceinline__ void mma_mask(const ringx_cuda_run &keys, int block, const ringx_interval *rows, int row,
+                                         int column, float (&s)[C::N / 8][4])
 {
-    const ringx_cuda_run &keys = p.key[walk.slice];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         ringx_interval see = rows[row + 8 * r];
-        int from = walk.n * C::N + column;
+        int from = block * C::N + column;
         int lo = ringx__cuda_local(keys.first, keys.step, keys.count, see.lo) - from;
         int hi = ringx__cuda_local(keys.first, keys.step, keys.count, see.hi) - from;
 #pragma unroll
@@ -200,15 +202,15 @@ __device__ __forceinline__ void mma_mask(const ringx_mma_params &p, const ringx_
 
 template <class C>
 __device__ __forceinline__ void mma_drop(const ringx_mma_params &p, const ringx_mma_forward_tile &t,
-                                         const ringx_mma_forward_walk &walk, int row, int column,
+                                         const ringx_cuda_run &keys, int block, int row, int column,
                                          float (&s)[C::N / 8][4])
 {
-    const ringx_cuda_run &queries = p.query[t.iq], &keys = p.key[walk.slice];
+    const ringx_cuda_run &queries = p.query[t.iq];
     uint64_t kept = 0; /* first which, in a rolled loop: the generator needs registers of its own */
 #pragma unroll 1
     for (int i = 0; i < C::N / 2; i++) {
         int64_t query = queries.first + (row + i % 4 / 2 * 8) * queries.step;
-        int64_t key = keys.first + (walk.n * C::N + i / 4 * 8 + column + i % 2) * keys.step;
+        int64_t key = keys.first + (block * C::N + i / 4 * 8 + column + i % 2) * keys.step;
         kept |= (uint64_t)(ringx__cuda_keep(p.drop, t.batch, p.q_head + t.head, query, key) != 0) << i;
     }
 #pragma unroll
@@ -225,8 +227,7 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
     ringx_interval *rows = (ringx_interval *)(base + C::ROWS_AT);
     const int lane = threadIdx.x % 32, column = lane % 4 * 2;
     const int strip0 = threadIdx.x / 32 * 16 * C::STRIPS, mine = strip0 + lane / 4;
-    const bool bent = p.softcap > 0 || p.scale <= 0;
-    const float scale2 = bent ? 1.f : p.scale * RINGX_LOG2E;
+    const float scale2 = C::EXTRA ? 1.f : p.scale * RINGX_LOG2E;
     ringx_mma_forward_tile t;
     mma_forward_tile(p, C::M, &t);
     const ringx_cuda_run &run = p.query[t.iq];
@@ -237,9 +238,8 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
     __syncthreads();
     ringx_mma_forward_state<C> x;
     mma_forward_load(p, t, t.m0 + mine, column, x);
-    const ringx_interval first = rows[0], last = rows[C::M - 1];
     ringx_mma_forward_walk walk = {-1, 0, 0, 0, 0};
-    bool any = walk.next(p, p.live[t.iq], C::N, first, last);
+    bool any = walk.next(p, p.live[t.iq], C::N, rows[0], rows[C::M - 1]);
     if (any)
         load_tile<T, C::N, C::KP, C::THREADS>(k_tile, p.k[walk.slice], t.batch, t.kv, walk.n * C::N,
                                               p.key[walk.slice].count, p.head_dim, p.aligned);
@@ -270,18 +270,18 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
                 }
             }
         }
-        ringx_mma_forward_walk now = walk;
+        const int slice = walk.slice, block = walk.n;
+        const bool masked = block < walk.full_begin || block >= walk.full_end;
         copy_wait<0>();
         __syncthreads(); /* V is here; all are done with K */
-        any = walk.next(p, p.live[t.iq], C::N, first, last);
+        any = walk.next(p, p.live[t.iq], C::N, rows[0], rows[C::M - 1]);
         if (any)
             load_tile<T, C::N, C::KP, C::THREADS>(k_tile, p.k[walk.slice], t.batch, t.kv, walk.n * C::N,
                                                   p.key[walk.slice].count, p.head_dim, p.aligned);
         copy_commit();
-        const bool masked = now.n < now.full_begin || now.n >= now.full_end;
 #pragma unroll
         for (int i = 0; i < C::STRIPS; i++) {
-            if (bent) {
+            if (C::EXTRA) {
 #pragma unroll
                 for (int c = 0; c < C::N / 2; c++) {
                     float score = s[i][c / 4][c % 4] * p.scale;
@@ -291,10 +291,10 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
                 }
             }
             if (masked)
-                mma_mask<C>(p, now, rows, mine + 16 * i, column, s[i]);
+                mma_mask<C>(p.key[slice], block, rows, mine + 16 * i, column, s[i]);
             mma_softmax<C>(s[i], x.o[i], x.m[i], x.l[i], scale2);
-            if (p.drop.threshold)
-                mma_drop<C>(p, t, now, t.m0 + mine + 16 * i, column, s[i]);
+            if (C::EXTRA && p.drop.threshold)
+                mma_drop<C>(p, t, p.key[slice], block, t.m0 + mine + 16 * i, column, s[i]);
         }
 #pragma unroll
         for (int k = 0; k < C::N / 16; k++) {

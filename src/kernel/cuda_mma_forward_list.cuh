@@ -3,11 +3,13 @@
 #include "kernel/cuda_mma_forward.cuh"
 #include "kernel/cuda_mma_table.h"
 
-#define RINGX_MMA_FORWARD(T, DK, DV, WARPS, STRIPS, N)                                                                 \
+#define RINGX_MMA_FORWARD_ONE(T, DK, DV, WARPS, STRIPS, N, EXTRA)                                                      \
     {                                                                                                                  \
-        DK, DV, 16 * STRIPS *WARPS, N, 32 * WARPS, ringx_mma_forward_config<T, DK, DV, WARPS, STRIPS, N>::SMEM,        \
-            ringx_mma_forward<ringx_mma_forward_config<T, DK, DV, WARPS, STRIPS, N>>, nullptr                          \
+        DK, DV, 16 * STRIPS *WARPS, N, 32 * WARPS, ringx_mma_forward_config<T, DK, DV, WARPS, STRIPS, N, EXTRA>::SMEM, \
+            EXTRA, ringx_mma_forward<ringx_mma_forward_config<T, DK, DV, WARPS, STRIPS, N, EXTRA>>, nullptr            \
     }
+#define RINGX_MMA_FORWARD(T, DK, DV, WARPS, STRIPS, N)                                                                 \
+    RINGX_MMA_FORWARD_ONE(T, DK, DV, WARPS, STRIPS, N, false), RINGX_MMA_FORWARD_ONE(T, DK, DV, WARPS, STRIPS, N, true)
 
 #define RINGX_MMA_FORWARD_LIST(T)                                                                                      \
     RINGX_MMA_FORWARD(T, 64, 64, 4, 2, 64), RINGX_MMA_FORWARD(T, 96, 96, 4, 2, 64),                                    \

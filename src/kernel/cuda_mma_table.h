@@ -9,6 +9,7 @@ struct ringx_mma_variant {
     int dk, dv;        /* largest head_dim and value_dim */
     int rows, columns; /* tile: rows of the side that stays, rows of the side that streams */
     int threads, smem_bytes;
+    bool extra; /* has softcap, dropout, a scale that is not positive */
     void (*kernel)(ringx_mma_params), (*second)(ringx_mma_params); /* second: another launch, or NULL */
 };
 

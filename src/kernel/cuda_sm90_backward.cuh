@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Backward on Hopper: one block a tile of 128 keys, looping over all query heads of its group and all query blocks.
  *
- * launch   a grid of key tiles × kv heads × batch, first tiles first (under a causal mask they see most), 384 threads:
+ * launch   a grid of key tiles × kv heads × batch, first tiles first (under a causal mask they see most) but see
+ *          cuda_turns.cuh, 384 threads:
  *          a producer warp (Q, dO by bulk tensor copies), a warp that loads lse and delta, a warp that adds dQ to
  *          memory, and two consumer warpgroups of 64 keys each.
  * reads    K, V once; Q, dO, lse, delta for each live block.
@@ -47,7 +48,7 @@ __device__ __forceinline__ void backward_tile(const ringx_sm90_backward_params &
     int tiles = p.key[p.keys - 1].tiles, all = p.kv_heads * p.batch, per_group = tiles * p.head_group;
     int group = (int)blockIdx.x / per_group, rest = (int)blockIdx.x - group * per_group;
     int width = min(p.head_group, all - group * p.head_group);
-    int tile = rest / width, column = group * p.head_group + rest % width, before = 0;
+    int tile = backward_launched(p, rest / width), column = group * p.head_group + rest % width, before = 0;
     t->slice = 0;
     while (tile >= p.key[t->slice].tiles)
         before = p.key[t->slice++].tiles;
@@ -213,13 +214,15 @@ __device__ __forceinline__ void backward_add_dq(const ringx_sm90_backward_params
             tma_reduce_add(&p.dq[walk.iq], smem + C::DQ_AT + c * C::M * 128, c * 32, walk.m * C::M, walk.head, t.batch);
         bulk_commit();
         if (turn) {
+            bulk_wait_read<0>();
+            mbar_arrive(bars.dq_empty);
             bulk_wait<0>();
             fence_proxy_global();
             pass_turn(turn);
         } else {
             bulk_wait_read<0>();
+            mbar_arrive(bars.dq_empty);
         }
-        mbar_arrive(bars.dq_empty);
     }
     bulk_wait<0>();
 }

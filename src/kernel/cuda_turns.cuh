@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Ordered sums into dQ: key tiles take turns at each block of queries, so that the same additions happen in the same
- * order in every run.  A counter a block says how many tiles have added; tiles wait only for tiles with a smaller block
- * index, which the device starts earlier. */
+ * order in every run.  A counter a block says how many tiles have added.
+ *
+ * The last keys go first, and are launched first: all tiles walk their queries upwards, and under a causal mask or a
+ * window later keys begin further up, so of the tiles that run at the same time the later one comes to a block first.
+ * Tiles wait only for tiles with a smaller block index, which the device starts earlier. */
 #ifndef RINGX_KERNEL_CUDA_TURNS_CUH
 #define RINGX_KERNEL_CUDA_TURNS_CUH
 
@@ -61,7 +64,13 @@ __device__ __forceinline__ ringx_cuda_range backward_hull(const ringx_cuda_mask 
     return {begin, low, 0, 0};
 }
 
-/* How many key tiles before this one add to a query block: its turn. */
+/* Key tiles are launched first to last, but in ordered sums last to first. */
+template <typename P> __device__ __forceinline__ int backward_launched(const P &p, int tile)
+{
+    return p.turn ? p.key[p.keys - 1].tiles - 1 - tile : tile;
+}
+
+/* How many key tiles add to a query block before this one, those of later keys: its turn. */
 template <typename P>
 __device__ __forceinline__ int backward_turn(const P &p, int tile_keys, int iq, int m, int block, int slice, int n)
 {
@@ -70,7 +79,7 @@ __device__ __forceinline__ int backward_turn(const P &p, int tile_keys, int iq, 
     int64_t last = run.first + (int64_t)(min((m + 1) * block, run.count) - 1) * run.step;
     int64_t lo = ringx__cuda_mask_keys(p.mask, first).lo, hi = ringx__cuda_mask_keys(p.mask, last).hi;
     int turn = 0;
-    for (int ik = 0; ik <= slice; ik++) {
+    for (int ik = slice; ik < p.keys; ik++) {
         const ringx_cuda_run &keys = p.key[ik];
         if (!(p.live[iq] >> ik & 1))
             continue;
@@ -79,7 +88,7 @@ __device__ __forceinline__ int backward_turn(const P &p, int tile_keys, int iq, 
         if (seen >= keys.count)
             continue;
         if (ik == slice)
-            end = min(end, n);
+            begin = max(begin, n + 1);
         turn += max(0, end - begin);
     }
     return turn;
