@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/* The operators of the training programs: one table of functions per device, the same arguments for all of them.
+ *
+ * An operator's arguments are one struct, for its forward and its backward function; a function looks only at the
+ * fields that it needs.  Matrices are [rows][columns] with a stride between rows, in any of the three dtypes;
+ * arithmetic and sums are float (long sums double).  Gradients of activations (dx, …) are overwritten; gradients of
+ * parameters are float and are added to.  Results do not depend on the number of threads.  Operators over rows of
+ * tokens may be called for a piece of the tokens at a time: no bit changes as long as pieces begin at multiples of
+ * NN_TILE.
+ *
+ * Pointers are to memory of the context's device (positions and double results too).  Functions return exit codes; with
+ * CUDA they enqueue on the context's stream and return. */
+#ifndef NN_OPERATORS_H
+#define NN_OPERATORS_H
+
+#include <ringx/ringx.h>
+
+#define NN_TILE 128 /* tokens */
+
+typedef struct nn_array { /* [rows][columns], or one row */
+    void *data;
+    ringx_dtype dtype;
+    int64_t stride; /* elements from row to row; 0: packed */
+} nn_array;
+
+/* y = x·wᵀ + bias.  Backward: dx = dy·w; dw += dyᵀ·x, dbias += Σ dy. */
+typedef struct nn_linear {
+    int64_t tokens, in, out;
+    nn_array x, w;      /* [tokens][in], [out][in] */
+    nn_array bias;      /* [out]; data NULL: none */
+    nn_array y, dy, dx; /* [tokens][out], the same, [tokens][in] */
+    float *dw, *dbias;  /* [out][in], [out]; dbias NULL: none */
+    bool add;           /* y += and dx += instead of = */
+} nn_linear;
+
+/* y = x·weight/√(mean x² + eps); LayerNorm: (x − mean)/√(variance + eps)·weight + bias. */
+typedef struct nn_norm {
+    int64_t tokens, width;
+    double eps;
+    nn_array x, weight, bias, y; /* bias: LayerNorm's */
+    nn_array dy, dx;
+    float *dweight, *dbias;
+    bool add; /* dx += instead of = */
+} nn_norm;
+
+/* y = f(x); backward: dx = dy·f'(x).  y may be x, dx may be dy. */
+typedef struct nn_map {
+    int64_t tokens, width;
+    nn_array x, y, dy, dx;
+} nn_map;
+
+/* y = silu(gate)·up.  y may be gate or up; dgate or dup may be dy; dgate may be gate and dup may be up. */
+typedef struct nn_gate {
+    int64_t tokens, width;
+    nn_array gate, up, y, dy, dgate, dup;
+} nn_gate;
+
+/* y = a + b.  y may be either. */
+typedef struct nn_sum {
+    int64_t tokens, width;
+    nn_array a, b, y;
+} nn_sum;
+
+/* y = x/(1−p) where element (row, column) is kept, else 0; that depends on (seed, row·row_width + column) alone.  Its
+ * own backward.  y may be x. */
+typedef struct nn_dropout {
+    int64_t tokens, width;
+    nn_array x, y;
+    double p; /* 0 ≤ p < 1 */
+    uint64_t seed;
+    const int64_t *rows;             /* [tokens]: global row of each; NULL: 0, 1, … */
+    int64_t row_width, first_column; /* of the global matrix; the first column that x holds */
+} nn_dropout;
+
+/* table[t][i] = (cos, sin)(positions[t]·frequencies[i]), angles in double. */
+typedef struct nn_rope_table {
+    int64_t tokens, pairs;
+    const int64_t *positions;  /* [tokens] */
+    const double *frequencies; /* [pairs], in host memory */
+    float *table;              /* [tokens][pairs][2] */
+} nn_rope_table;
+
+/* Rotates in place pairs (i, i + pairs) of each head by the angles of row (token mod period) of the table; inverse:
+ * back (the backward of it).  Columns of a head beyond 2·pairs stay. */
+typedef struct nn_rope {
+    int64_t tokens, heads, head_dim, pairs, period;
+    nn_array x; /* [tokens][heads·head_dim] */
+    const float *table;
+    bool inverse;
+} nn_rope;
+
+/* y[t] = table[ids[t] − first] where that row is one of the count of this rank, else 0. */
+typedef struct nn_embedding {
+    int64_t tokens, width, first, count;
+    const int32_t *ids; /* [tokens] */
+    nn_array table, y;  /* [count][width], [tokens][width] */
+    nn_array dy;
+    float *dtable; /* [count][width] */
+} nn_embedding;
+
+/* Reductions over the ranks that share a vocabulary; in place, of device memory.  NULL: one rank. */
+typedef struct nn_reduce {
+    int (*max)(void *group, float *values, size_t count);
+    int (*sum)(void *group, float *values, size_t count);
+    void *group;
+} nn_reduce;
+
+/* Cross-entropy of logits = hidden·weightᵀ against targets, `chunk` tokens at a time, so that only chunk·count logits
+ * exist.  Each rank has rows first … first+count-1 of the weight.  Gradients are those of scale·Σ mask·nll; dhidden is
+ * this rank's share, to be summed over the ranks; token_nll is the same on all ranks.  Targets under a zero mask are
+ * not looked at. */
+typedef struct nn_loss {
+    int64_t tokens, width, first, count;
+    int64_t chunk; /* rounded up to a multiple of NN_TILE */
+    nn_array hidden, weight;
+    const int32_t *targets; /* [tokens] */
+    const float *mask;      /* [tokens]; NULL: all 1 */
+    double scale;
+    float *token_nll; /* [tokens]: mask·nll */
+    double *nll;      /* their sum */
+    nn_array dhidden; /* [tokens][width]; data NULL: no gradients */
+    float *dweight;   /* [count][width] */
+    void *workspace;  /* nn_loss_workspace bytes */
+    const nn_reduce *reduce;
+} nn_loss;
+size_t nn_loss_workspace(const nn_loss *l);
+
+/* Non-overlapping patches of an image [batch][channels][height][width] as rows [batch·tokens][channels·patch·patch];
+ * gather: image to patches, scatter: patches to image, which is the backward of it (patches not listed stay as they
+ * are). */
+typedef struct nn_patches {
+    int64_t batch, channels, height, width, patch; /* patch divides height and width */
+    int64_t tokens;                                /* of one image */
+    const int64_t *positions;                      /* [tokens]: patches, row by row; NULL: all of them */
+    nn_array image, patches;                       /* image packed */
+} nn_patches;
+
+/* One optimizer step over a range of a parameter (or of several that are treated alike). */
+typedef struct nn_update {
+    int64_t count;
+    float *weight, *m, *v;
+    const float *gradient;
+    double gradient_scale; /* of loss scaling and clipping */
+    double lr, beta1, beta2, eps, decay;
+    int64_t step;   /* from 1 */
+    bool decoupled; /* AdamW: decay apart from the gradient; else Adam's L2 */
+    double trust;   /* lamb_apply: nn_lamb_trust of the whole tensor */
+} nn_update;
+
+typedef struct nn_context nn_context;
+
+typedef struct nn_ops {
+    const char *name;
+    ringx_device device;
+    int (*linear_forward)(const nn_context *on, const nn_linear *l);
+    int (*linear_backward_input)(const nn_context *on, const nn_linear *l);
+    int (*linear_backward_weight)(const nn_context *on, const nn_linear *l);
+    int (*rms_norm_forward)(const nn_context *on, const nn_norm *n);
+    int (*rms_norm_backward)(const nn_context *on, const nn_norm *n);
+    int (*layer_norm_forward)(const nn_context *on, const nn_norm *n);
+    int (*layer_norm_backward)(const nn_context *on, const nn_norm *n);
+    int (*gelu_forward)(const nn_context *on, const nn_map *m); /* x·Φ(x), by erf */
+    int (*gelu_backward)(const nn_context *on, const nn_map *m);
+    int (*silu_gate_forward)(const nn_context *on, const nn_gate *g);
+    int (*silu_gate_backward)(const nn_context *on, const nn_gate *g);
+    int (*add)(const nn_context *on, const nn_sum *s);
+    int (*dropout)(const nn_context *on, const nn_dropout *d);
+    int (*cast)(const nn_context *on, const nn_map *m); /* y = x */
+    int (*rope_table)(const nn_context *on, const nn_rope_table *r);
+    int (*rope)(const nn_context *on, const nn_rope *r);
+    int (*embedding_forward)(const nn_context *on, const nn_embedding *e);
+    int (*embedding_backward)(const nn_context *on, const nn_embedding *e);
+    int (*loss)(const nn_context *on, const nn_loss *l);
+    int (*patches_gather)(const nn_context *on, const nn_patches *p);
+    int (*patches_scatter)(const nn_context *on, const nn_patches *p);
+    int (*sum_squares)(const nn_context *on, const float *values, int64_t count, double *sum);
+    int (*adam)(const nn_context *on, const nn_update *u);
+    /* LAMB (DeepSpeed's form) in two halves: moments and this range's squares[0] = Σ w², squares[1] = Σ u²; then, with
+     * the trust that those of the whole tensor give, the weights. */
+    int (*lamb_moments)(const nn_context *on, const nn_update *u, double squares[2]);
+    int (*lamb_apply)(const nn_context *on, const nn_update *u);
+    int (*zero)(const nn_context *on, void *memory, size_t bytes);
+} nn_ops;
+
+struct nn_context {
+    const nn_ops *ops;
+    void *stream; /* CUDA's */
+};
+
+extern const nn_ops nn_cpu;
+
+#endif
