@@ -171,8 +171,8 @@ static int read_value(reader *r, size_t row, int depth)
     if (key->kind == KEY_IGNORED)
         return skip(r, depth);
     if (key->kind == KEY_GROUP) {
-        char prefix[MAX_TEXT];
-        snprintf(prefix, sizeof prefix, "%s.", key->name);
+        char prefix[128];
+        snprintf(prefix, sizeof prefix, "%.120s.", key->name);
         return r->event.type == YAML_MAPPING_START_EVENT ? read_map(r, prefix, depth + 1)
                                                          : wrong_kind(r, row, "a map of keys");
     }
@@ -192,9 +192,8 @@ static int read_map(reader *r, const char *prefix, int depth)
     int code = depth < MAX_DEPTH ? next(r) : fail(CODE_CONFIGURATION, "%snested too deeply", here(r));
     while (!code && r->event.type != YAML_MAPPING_END_EVENT) {
         char name[MAX_TEXT];
-        if (!scalar(r) || strlen(prefix) + strlen(scalar(r)) >= sizeof name)
+        if (!scalar(r) || snprintf(name, sizeof name, "%s%s", prefix, scalar(r)) >= (int)sizeof name)
             return fail(CODE_CONFIGURATION, "%sa key must be a short text", here(r));
-        snprintf(name, sizeof name, "%s%s", prefix, scalar(r));
         size_t row = config_find(name);
         if (row == config_key_count())
             return config_unknown(name, here(r));
