@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* The optimizer over data-parallel ranks: gradients are summed over the gradient group, states and the update are
+ * whole on every rank (stage 0) or cut over the group (stages 1 and 2).
+ *
+ * All parameters of a rank lie one after the other.  Rank r of n owns elements bounds[r] … bounds[r+1]-1 of them,
+ * whatever tensors they belong to; norms of tensors are summed over the owners, so that no result depends on the cut:
+ * stages 0 and 1 are equal bit for bit.  Stage 2 sums gradients over the group after every micro-batch. */
+#ifndef RINGX_TRAIN_ZERO_H
+#define RINGX_TRAIN_ZERO_H
+
+#include "nn/operators.h"
+#include "train/config.h"
+#include "train/group.h"
+
+typedef struct zero_tensor {
+    const char *name;
+    size_t offset, count; /* in weights and gradients */
+    bool decays;
+    bool split; /* over the tensor group; else equal on all of its ranks and counted once */
+} zero_tensor;
+
+typedef struct zero_model { /* memory that is the caller's */
+    const zero_tensor *tensors;
+    size_t n_tensors, elements;
+    void *weights; /* of dtype */
+    ringx_dtype dtype;
+    float *gradients;
+    const nn_context *on;
+} zero_model;
+
+typedef struct zero_settings {
+    int stage;
+    optimizer_kind optimizer;
+    double beta1, beta2, eps, decay, clip; /* clip 0: none */
+    double least_trust, most_trust;        /* LAMB's */
+    size_t bucket;                         /* elements that are reduced at a time */
+} zero_settings;
+
+typedef struct zero {
+    zero_model model;
+    zero_settings set;
+    const parallel *ranks;
+    size_t *bounds;        /* [ranks of the gradient group + 1] */
+    size_t first, count;   /* elements whose states are here: all, or the own ones */
+    float *master, *m, *v; /* [count]; master is the weights themselves if dtype is RINGX_F32 */
+    float *sum;            /* [own count]: stage 2's gradients so far; NULL otherwise */
+    bool own_master;
+    int64_t step; /* updates done */
+} zero;
+
+int zero_create(zero *z, const zero_model *model, const zero_settings *settings, const parallel *ranks);
+void zero_destroy(zero *z);
+size_t zero_bytes(const zero *z); /* of states */
+/* Master weights are what the weights are now.  After loading or initialising. */
+int zero_adopt(zero *z);
+/* Collective over the gradient group: after each micro-batch; last: the step's last. */
+int zero_accumulate(zero *z, bool last);
+/* Norm of the whole gradient times scale, over all ranks.  NaN or infinite if the gradient is. */
+int zero_norm(zero *z, double scale, double *norm);
+/* Updates master and weights on all ranks with scale·gradient, clipped by norm; then gradients are 0 again. */
+int zero_update(zero *z, double lr, double scale, double norm);
+int zero_clear(zero *z); /* gradients are 0 again without an update */
+/* Weights from master, on all ranks: after loading states. */
+int zero_spread(zero *z);
+
+/* The piece of tensor t within elements first … first+count-1: begin relative to the tensor; false if there is none. */
+bool zero_overlap(const zero_tensor *t, size_t first, size_t count, size_t *begin, size_t *n);
+
+#endif

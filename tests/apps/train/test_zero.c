@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* ZeRO stages against one rank in double: every stage, optimizer, number of ranks and accumulation gives the same
+ * weights; stages 0 and 1 bit for bit. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shared/numbers.h"
+#include "train/zero.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "apps/train/group_ranks.h"
+
+enum { ELEMENTS = 1000, STEPS = 4, TENSORS = 4, MOST_MICRO = 12 };
+
+/* Of a whole model; over two tensor ranks the split ones are halved. */
+static const size_t counts[TENSORS] = {300, 41, 640, 19};
+static const bool is_split[TENSORS] = {true, false, true, false};
+
+typedef struct trial {
+    int tensor, context, data, stage, micro;
+    optimizer_kind optimizer;
+    ringx_dtype dtype;
+    double clip;
+    float weights[ELEMENTS]; /* result, of the whole model in the order of tensors */
+    double norm;
+} trial;
+
+static float gradients[STEPS][MOST_MICRO][ELEMENTS];
+
+static int make_gradients(void **state)
+{
+    (void)state;
+    for (int step = 0; step < STEPS; step++)
+        for (int micro = 0; micro < MOST_MICRO; micro++)
+            for (size_t i = 0; i < ELEMENTS; i++)
+                gradients[step][micro][i] = random_normal((uint64_t)(100 + step * 16 + micro), i);
+    return 0;
+}
+
+/* Whole-model index of a tensor's local element. */
+static size_t whole_index(const parallel *p, int t, size_t i)
+{
+    size_t at = 0;
+    for (int s = 0; s < t; s++)
+        at += counts[s];
+    return at + i + (is_split[t] ? counts[t] / (size_t)p->size[AXIS_TENSOR] * (size_t)p->at[AXIS_TENSOR] : 0);
+}
+
+static int steps(trial *c, parallel *p, zero *z, const zero_tensor *tensors)
+{
+    int dp = p->size[AXIS_CONTEXT] * p->size[AXIS_DATA], here = group_rank(p->gradient), code = CODE_GOOD;
+    double norm = 0;
+    for (int step = 0; step < STEPS && !code; step++) {
+        for (int a = 0; a < c->micro / dp && !code; a++) {
+            for (int t = 0; t < TENSORS; t++)
+                for (size_t i = 0; i < tensors[t].count; i++)
+                    z->model.gradients[tensors[t].offset + i] += gradients[step][a * dp + here][whole_index(p, t, i)];
+            code = zero_accumulate(z, a == c->micro / dp - 1);
+        }
+        if (!code)
+            code = zero_norm(z, 0.5, &norm);
+        if (!code)
+            code = zero_update(z, 0.01, 0.5, norm);
+    }
+    c->norm = group_rank(p->world) == 0 ? norm : c->norm;
+    return code;
+}
+
+static int body(group *g, void *context)
+{
+    trial *c = context;
+    parallel p;
+    zero z;
+    zero_tensor tensors[TENSORS];
+    nn_context on = {.ops = &nn_cpu};
+    int code = parallel_create(&p, g, (const int[AXES]){c->tensor, c->context, c->data}, NULL);
+    if (code)
+        return code;
+    zero_model model = {.tensors = tensors, .n_tensors = TENSORS, .dtype = c->dtype, .on = &on};
+    for (int t = 0; t < TENSORS; t++) {
+        size_t count = is_split[t] ? counts[t] / (size_t)c->tensor : counts[t];
+        tensors[t] = (zero_tensor){"t", model.elements, count, t != 1, is_split[t]};
+        model.elements += count;
+    }
+    model.weights = allocate(model.elements * sizeof(float));
+    model.gradients = allocate(model.elements * sizeof(float));
+    for (int t = 0; t < TENSORS; t++)
+        for (size_t i = 0; i < tensors[t].count; i++) {
+            double value = random_normal(7, whole_index(&p, t, i));
+            from_doubles(c->dtype, &value, (char *)model.weights + (tensors[t].offset + i) * dtype_bytes(c->dtype), 1);
+        }
+    zero_settings set = {.stage = c->stage,
+                         .optimizer = c->optimizer,
+                         .beta1 = 0.9,
+                         .beta2 = 0.95,
+                         .eps = 1e-8,
+                         .decay = 0.1,
+                         .clip = c->clip,
+                         .least_trust = 0.01,
+                         .most_trust = 10,
+                         .bucket = 333};
+    code = zero_create(&z, &model, &set, &p);
+    if (!code)
+        code = zero_adopt(&z);
+    if (!code)
+        code = steps(c, &p, &z, tensors);
+    /* every data rank must hold the same weights: the first writes, the others compare */
+    for (int turn = 0; turn < 2 && !code; turn++) {
+        for (int t = 0; t < TENSORS && !code; t++)
+            for (size_t i = 0; i < tensors[t].count && !code; i++) {
+                size_t at = whole_index(&p, t, i);
+                double value;
+                to_doubles(c->dtype, (char *)model.weights + (tensors[t].offset + i) * dtype_bytes(c->dtype), &value,
+                           1);
+                bool writes = group_rank(p.gradient) == 0 && (is_split[t] || group_rank(p.tensor) == 0);
+                if (turn == 0 && writes)
+                    c->weights[at] = (float)value;
+                else if (turn == 1 && !(c->weights[at] == (float)value))
+                    code = (fail)(CODE_WRONG, "rank %d: tensor %d, element %zu differs", group_rank(g), t, i);
+            }
+        code = group_agree(g, code);
+    }
+    zero_destroy(&z);
+    free(model.gradients);
+    free(model.weights);
+    parallel_destroy(&p);
+    return code;
+}
+
+static double moment(double *m, double beta, double value)
+{
+    return *m = beta * *m + (1 - beta) * value;
+}
+
+/* The same in double, all on one rank, by the formulas of AdamW and of DeepSpeed's LAMB. */
+static void reference(const trial *c, double *w, double *norm)
+{
+    static double m[ELEMENTS], v[ELEMENTS], g[ELEMENTS], u[ELEMENTS];
+    for (size_t i = 0; i < ELEMENTS; i++) {
+        w[i] = random_normal(7, i);
+        m[i] = v[i] = 0;
+    }
+    for (int step = 0; step < STEPS; step++) {
+        double squares = 0, correction = sqrt(1 - pow(0.95, step + 1)) / (1 - pow(0.9, step + 1));
+        for (size_t i = 0; i < ELEMENTS; i++) {
+            g[i] = 0;
+            for (int a = 0; a < c->micro; a++)
+                g[i] += 0.5 * (double)gradients[step][a][i];
+            squares += g[i] * g[i];
+        }
+        *norm = sqrt(squares);
+        double factor = c->clip > 0 ? 1 / fmax(1, (*norm + 1e-6) / c->clip) : 1;
+        size_t at = 0;
+        for (int t = 0; t < TENSORS; at += counts[t], t++) {
+            double ww = 0, uu = 0, decay = t != 1 ? 0.1 : 0;
+            for (size_t i = at; i < at + counts[t]; i++) {
+                double root = sqrt(moment(&v[i], 0.95, g[i] * factor * g[i] * factor));
+                double mean = moment(&m[i], 0.9, g[i] * factor);
+                if (c->optimizer == OPTIMIZER_ADAM)
+                    w[i] -= 0.01 * (decay * w[i] +
+                                    mean / (1 - pow(0.9, step + 1)) / (root / sqrt(1 - pow(0.95, step + 1)) + 1e-8));
+                u[i] = mean / (root + 1e-8) + decay * w[i];
+                ww += w[i] * w[i];
+                uu += u[i] * u[i];
+            }
+            double trust = fmin(10, fmax(0.01, sqrt(ww) / sqrt(uu)));
+            for (size_t i = at; i < at + counts[t] && c->optimizer == OPTIMIZER_LAMB; i++)
+                w[i] -= 0.01 * correction * trust * u[i];
+        }
+    }
+}
+
+static trial run_trial(trial c)
+{
+    run_group_good(c.tensor * c.context * c.data, body, &c);
+    return c;
+}
+
+static void stages_equal_one_rank(void **state)
+{
+    (void)state;
+    static const int layouts[][3] = {{1, 1, 1}, {1, 2, 1}, {1, 3, 1}, {2, 1, 1}, {1, 2, 2}, {2, 2, 1}, {2, 1, 3}};
+    static double right[ELEMENTS];
+    for (int kind = 0; kind < 4; kind++)
+        for (size_t l = 0; l < sizeof layouts / sizeof *layouts; l++) {
+            trial plain = {.tensor = layouts[l][0],
+                           .context = layouts[l][1],
+                           .data = layouts[l][2],
+                           .micro = MOST_MICRO,
+                           .optimizer = kind & 1 ? OPTIMIZER_LAMB : OPTIMIZER_ADAM,
+                           .clip = kind & 2 ? 5 : 0};
+            trial stage[3];
+            double norm;
+            reference(&plain, right, &norm);
+            for (int s = 0; s < 3; s++) {
+                plain.stage = s;
+                stage[s] = run_trial(plain);
+                assert_true(fabs(stage[s].norm - norm) <= 1e-5 * norm);
+                for (size_t i = 0; i < ELEMENTS; i++)
+                    if (!(fabs((double)stage[s].weights[i] - right[i]) <= 2e-5))
+                        fail_msg("layout %zu, kind %d, stage %d, element %zu: %.9g, expected %.9g", l, kind, s, i,
+                                 (double)stage[s].weights[i], right[i]);
+            }
+            assert_memory_equal(stage[0].weights, stage[1].weights, sizeof stage[0].weights);
+            assert_true(stage[0].norm == stage[1].norm);
+        }
+}
+
+static void half_precision_has_masters(void **state)
+{
+    (void)state;
+    trial c = {.tensor = 1, .context = 2, .data = 2, .micro = 4, .dtype = RINGX_BF16};
+    trial whole = run_trial(c);
+    c.stage = 1;
+    trial cut = run_trial(c);
+    assert_memory_equal(whole.weights, cut.weights, sizeof whole.weights);
+    static double right[ELEMENTS];
+    double norm, moved = 0;
+    reference(&c, right, &norm);
+    for (size_t i = 0; i < ELEMENTS; i++) {
+        assert_true(fabs((double)cut.weights[i] - right[i]) <= 0.01 * fabs(right[i]) + 1e-3);
+        moved += fabs((double)cut.weights[i] - (double)random_normal(7, i));
+    }
+    assert_true(moved / ELEMENTS > 0.01);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(stages_equal_one_rank),
+                                       cmocka_unit_test(half_precision_has_masters)};
+    return cmocka_run_group_tests(tests, make_gradients, NULL);
+}
