@@ -11,7 +11,7 @@ static bool own(const nn_embedding *e, int64_t t)
 int nn_cpu_embedding_forward(const nn_context *on, const nn_embedding *e)
 {
     (void)on;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(e->tokens * e->width))
     for (int64_t t = 0; t < e->tokens; t++)
         for (int64_t j = 0; j < e->width; j += NN_BLOCK) {
             int64_t n = nn_least(NN_BLOCK, e->width - j);
@@ -31,7 +31,7 @@ int nn_cpu_embedding_backward(const nn_context *on, const nn_embedding *e)
 {
     (void)on;
     enum { COLUMNS = 64 };
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(e->tokens * e->width))
     for (int64_t j = 0; j < e->width; j += COLUMNS)
         for (int64_t t = 0; t < e->tokens; t++) {
             if (!own(e, t))

@@ -41,7 +41,7 @@ int nn_cpu_linear_backward_input(const nn_context *on, const nn_linear *l)
 /* dbias += Σ dy, in tiles of tokens. */
 static void sum_bias(const nn_linear *l)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(l->tokens * l->out))
     for (int64_t j = 0; j < l->out; j += NN_BLOCK) {
         int64_t n = nn_least(NN_BLOCK, l->out - j);
         for (int64_t first = 0; first < l->tokens; first += NN_TILE) {

@@ -47,7 +47,7 @@ static nn_array rows_of(const nn_array *a, int64_t width, int64_t first)
 
 static void find_maxima(const nn_loss *l, const chunk *c)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(c->tokens * l->count))
     for (int64_t t = 0; t < c->tokens; t++) {
         const float *z = c->logits + t * l->count;
         float most = -INFINITY;
@@ -59,7 +59,7 @@ static void find_maxima(const nn_loss *l, const chunk *c)
 
 static void find_sums(const nn_loss *l, const chunk *c)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(4 * c->tokens * l->count))
     for (int64_t t = 0; t < c->tokens; t++) {
         const float *z = c->logits + t * l->count;
         double sum = 0;
@@ -83,7 +83,7 @@ static void set_nll(const nn_loss *l, const chunk *c)
 /* logits become their gradients. */
 static void differentiate(const nn_loss *l, const chunk *c)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(4 * c->tokens * l->count))
     for (int64_t t = 0; t < c->tokens; t++) {
         float *z = c->logits + t * l->count, mask = mask_of(l, c->first + t);
         float scale = (float)(l->scale * (double)mask), each = scale / c->sums[t];

@@ -59,7 +59,7 @@ static void forward_row(const nn_norm *n, int64_t t, bool centred)
 
 static int forward(const nn_norm *n, bool centred)
 {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(n->tokens * n->width))
     for (int64_t t = 0; t < n->tokens; t++)
         forward_row(n, t, centred);
     return CODE_GOOD;
@@ -124,7 +124,7 @@ static int backward(const nn_norm *n, bool centred)
     statistics *s = allocate((size_t)n->tokens * sizeof *s);
     if (!s)
         return CODE_NO_MEMORY;
-#pragma omp parallel
+#pragma omp parallel if (nn_worth(4 * n->tokens * n->width))
     {
 #pragma omp for schedule(static)
         for (int64_t t = 0; t < n->tokens; t++)

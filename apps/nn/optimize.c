@@ -20,7 +20,7 @@ int nn_cpu_sum_squares(const nn_context *on, const float *values, int64_t count,
     double *part = allocate((size_t)blocks_of(count) * sizeof *part);
     if (!part)
         return CODE_NO_MEMORY;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(count))
     for (int64_t b = 0; b < blocks_of(count); b++)
         for (int64_t i = b * SUM_BLOCK; i < nn_least((b + 1) * SUM_BLOCK, count); i++)
             part[b] += (double)values[i] * (double)values[i];
@@ -35,7 +35,7 @@ int nn_cpu_adam(const nn_context *on, const nn_update *u)
 {
     (void)on;
     double correct1 = 1 - pow(u->beta1, (double)u->step), correct2 = sqrt(1 - pow(u->beta2, (double)u->step));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(8 * u->count))
     for (int64_t i = 0; i < u->count; i++) {
         double g = (double)u->gradient[i] * u->gradient_scale, w = (double)u->weight[i];
         if (!u->decoupled)
@@ -60,7 +60,7 @@ int nn_cpu_lamb_moments(const nn_context *on, const nn_update *u, double squares
     double(*part)[2] = allocate((size_t)blocks_of(u->count) * sizeof *part);
     if (!part)
         return CODE_NO_MEMORY;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(8 * u->count))
     for (int64_t b = 0; b < blocks_of(u->count); b++)
         for (int64_t i = b * SUM_BLOCK; i < nn_least((b + 1) * SUM_BLOCK, u->count); i++) {
             double g = (double)u->gradient[i] * u->gradient_scale;
@@ -81,7 +81,7 @@ int nn_cpu_lamb_apply(const nn_context *on, const nn_update *u)
 {
     (void)on;
     double lr = u->lr * sqrt(1 - pow(u->beta2, (double)u->step)) / (1 - pow(u->beta1, (double)u->step)) * u->trust;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(8 * u->count))
     for (int64_t i = 0; i < u->count; i++)
         u->weight[i] = (float)((double)u->weight[i] - lr * lamb_direction(u, i));
     return CODE_GOOD;

@@ -29,7 +29,7 @@ static int move_all(const nn_patches *p, bool gather)
         return fail(CODE_CONFIGURATION, "patch is %lld; it must divide the image's height %lld and width %lld",
                     (long long)p->patch, (long long)p->height, (long long)p->width);
     int64_t across = p->width / p->patch, row = p->channels * p->patch * p->patch;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(p->batch * p->tokens * row))
     for (int64_t i = 0; i < p->batch * p->tokens; i++) {
         int64_t position = p->positions ? p->positions[i % p->tokens] : i % p->tokens;
         for (int64_t line = 0; line < p->channels * p->patch; line++) {

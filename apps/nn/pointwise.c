@@ -33,7 +33,7 @@ static void one_block(const pointwise *p, int64_t t, int64_t j)
 static int run(const pointwise *p)
 {
     int64_t across = (p->width + NN_BLOCK - 1) / NN_BLOCK;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(4 * p->tokens * p->width))
     for (int64_t i = 0; i < p->tokens * across; i++)
         one_block(p, i / across, i % across * NN_BLOCK);
     return 0;

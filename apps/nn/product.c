@@ -76,7 +76,7 @@ void nn_multiply(const nn_product *p)
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, one_thread);
     int64_t down = (p->rows + ROWS - 1) / ROWS, across = (p->columns + COLUMNS - 1) / COLUMNS;
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) if (nn_worth(p->rows * p->columns * p->depth / 8))
     for (int64_t i = 0; i < down * across; i++)
         tile(p, i / across * ROWS, i % across * COLUMNS);
 }

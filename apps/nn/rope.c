@@ -8,7 +8,7 @@
 int nn_cpu_rope_table(const nn_context *on, const nn_rope_table *r)
 {
     (void)on;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(8 * r->tokens * r->pairs))
     for (int64_t t = 0; t < r->tokens; t++)
         for (int64_t i = 0; i < r->pairs; i++) {
             double angle = (double)r->positions[t] * r->frequencies[i];
@@ -40,7 +40,7 @@ int nn_cpu_rope(const nn_context *on, const nn_rope *r)
 {
     (void)on;
     int64_t width = r->heads * r->head_dim;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (nn_worth(r->tokens * width))
     for (int64_t t = 0; t < r->tokens; t++) {
         const float *table = r->table + t % r->period * r->pairs * 2;
         for (int64_t h = 0; h < r->heads; h++)

@@ -16,6 +16,12 @@ static inline int64_t nn_least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* Whether so many operations are worth waking other threads. */
+static inline bool nn_worth(int64_t operations)
+{
+    return operations >= 1 << 16;
+}
+
 /* Element (row, column) of a matrix that is `width` wide. */
 static inline void *nn_at(const nn_array *a, int64_t width, int64_t row, int64_t column)
 {

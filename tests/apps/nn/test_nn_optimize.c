@@ -5,7 +5,7 @@
 
 #include <omp.h>
 
-enum { STEPS = 5, MOST = 10007 };
+enum { STEPS = 5, MOST = 70001 };
 
 typedef struct state_of {
     float weight[MOST], m[MOST], v[MOST], gradient[MOST];

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* Llama models as Hugging Face keeps them: config.json, and safetensors files, one or several with an index. */
+#ifndef GPT_HF_FILES_H
+#define GPT_HF_FILES_H
+
+#include "gpt/model.h"
+
+/* Reads config.json of transformers 4 and 5; what the model cannot do is refused by name. */
+int hf_config_read(gpt_config *c, const char *path);
+/* path: a safetensors file, or the folder of model.safetensors or model.safetensors.index.json.  This rank's parts of
+ * all parameters; a missing, misshapen or unknown tensor is an error. */
+int hf_weights_read(gpt_model *m, const char *path);
+
+#endif

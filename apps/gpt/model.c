@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/* The Llama model as a whole: creation, preparation of a run, loss and gradients. */
+#include "gpt/model.h"
+
+#include "gpt/model_parts.h"
+#include "shared/numbers.h"
+
+#include <stdlib.h>
+
+static int at_least(int64_t value, int64_t low, const char *name)
+{
+    return value >= low ? CODE_GOOD
+                        : fail(CODE_CONFIGURATION, "%s is %lld; it must be at least %lld", name, (long long)value,
+                               (long long)low);
+}
+
+static int divides(int64_t parts, int64_t whole, const char *parts_name, const char *whole_name)
+{
+    return whole % parts == 0 ? CODE_GOOD
+                              : fail(CODE_CONFIGURATION, "%lld %s do not divide %lld %s", (long long)parts, parts_name,
+                                     (long long)whole, whole_name);
+}
+
+static int check(gpt_config *c, int64_t tensor_ranks)
+{
+    const struct {
+        const char *name;
+        int64_t value, low;
+    } sizes[] = {{"layers", c->layers, 0},        {"width", c->width, 1},       {"heads", c->heads, 1},
+                 {"kv heads", c->kv_heads, 1},    {"head_dim", c->head_dim, 1}, {"inner size", c->inner, 1},
+                 {"vocabulary", c->vocabulary, 1}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        TRY(at_least(sizes[i].value, sizes[i].low, sizes[i].name));
+    TRY(divides(c->kv_heads, c->heads, "kv heads", "heads"));
+    TRY(divides(tensor_ranks, c->kv_heads, "tensor-parallel ranks", "kv heads"));
+    if (c->rotary_dim == 0)
+        c->rotary_dim = c->head_dim;
+    if (c->rotary_dim < 0 || c->rotary_dim > c->head_dim || c->rotary_dim % 2)
+        return fail(CODE_CONFIGURATION, "%lld columns of a head turn; it must be an even number in 0 … %lld",
+                    (long long)c->rotary_dim, (long long)c->head_dim);
+    return CODE_GOOD;
+}
+
+static int create(gpt_model *m)
+{
+    TRY(model_parameters_create(m));
+    ringx_device device = m->on.ops->device;
+    size_t bytes = m->elements * sizeof *m->gradients;
+    void *gradients = NULL;
+    TRY(fail_status(ringx_memory_alloc(device, m->elements * dtype_bytes(m->dtype), &m->weights), "weights"));
+    TRY(fail_status(ringx_memory_alloc(device, bytes, &gradients), "gradients"));
+    m->gradients = gradients;
+    return m->on.ops->zero(&m->on, gradients, bytes);
+}
+
+int gpt_model_create(gpt_model **result, const gpt_config *config, ringx_dtype dtype, const nn_context *on,
+                     gpt_groups groups)
+{
+    *result = NULL;
+    gpt_model *m = allocate(sizeof *m);
+    if (!m)
+        return CODE_NO_MEMORY;
+    m->config = *config, m->dtype = dtype, m->on = *on, m->groups = groups;
+    if (groups.tensor && group_ranks(groups.tensor) == 1)
+        m->groups.tensor = NULL;
+    int code = check(&m->config, m->groups.tensor ? group_ranks(m->groups.tensor) : 1);
+    if (!code)
+        code = create(m);
+    if (code) {
+        gpt_model_destroy(m);
+        return code;
+    }
+    *result = m;
+    return CODE_GOOD;
+}
+
+static void end_run(gpt_model *m)
+{
+    model_memory_free(m);
+    ringx_plan_destroy(m->plan);
+    ringx_comm_destroy(m->self);
+    m->plan = NULL, m->self = NULL, m->dx = (nn_array){0};
+}
+
+void gpt_model_destroy(gpt_model *m)
+{
+    if (!m)
+        return;
+    end_run(m);
+    ringx_memory_free(m->on.ops->device, m->weights);
+    ringx_memory_free(m->on.ops->device, m->gradients);
+    free(m->parameters);
+    free(m);
+}
+
+size_t gpt_model_elements(const gpt_model *m)
+{
+    return m->elements;
+}
+
+void *gpt_model_weights(gpt_model *m)
+{
+    return m->weights;
+}
+
+float *gpt_model_gradients(gpt_model *m)
+{
+    return m->gradients;
+}
+
+/* ---- a run ---- */
+
+static int make_plan(gpt_model *m)
+{
+    ringx_problem problem = RINGX_PROBLEM_INIT;
+    problem.batch = m->run.batch, problem.tokens = m->run.tokens;
+    problem.q_heads = m->q_width / m->config.head_dim, problem.kv_heads = m->kv_width / m->config.head_dim;
+    problem.head_dim = m->config.head_dim, problem.dtype = m->dtype, problem.causal = true;
+    problem.document_starts = m->run.document_starts, problem.documents = m->run.documents;
+    ringx_options options = RINGX_OPTIONS_INIT;
+    if (m->run.attention)
+        options = *m->run.attention;
+    options.device = m->on.ops->device, options.stream = m->on.stream;
+    options.forward_only = m->run.forward_only;
+    ringx_comm *comm = NULL;
+    if (m->groups.context)
+        TRY(group_comm(m->groups.context, &comm));
+    else
+        TRY(fail_status(ringx_comm_self(&m->self), "communicator of one rank"));
+    return fail_status(ringx_plan_create(&m->plan, &problem, &options, comm ? comm : m->self), "attention");
+}
+
+static int64_t chunk_of(int64_t chunk, int64_t tokens)
+{
+    if (chunk < 1 || chunk > tokens)
+        chunk = tokens;
+    return chunk < 1 ? NN_TILE : (chunk + NN_TILE - 1) / NN_TILE * NN_TILE;
+}
+
+int gpt_model_prepare(gpt_model *m, const gpt_run *run)
+{
+    end_run(m);
+    m->run = *run;
+    TRY(make_plan(m));
+    m->run.attention = NULL, m->run.document_starts = NULL; /* the plan has what it needs of them */
+    m->local_tokens = ringx_plan_local_tokens(m->plan);
+    m->tokens = m->local_tokens * run->batch;
+    m->chunk = chunk_of(run->chunk, m->tokens);
+    m->loss_chunk = chunk_of(run->loss_chunk, m->tokens);
+    return model_memory_create(m);
+}
+
+int64_t gpt_model_local_tokens(const gpt_model *m)
+{
+    return m->local_tokens;
+}
+
+const int64_t *gpt_model_positions(const gpt_model *m)
+{
+    return m->positions;
+}
+
+const ringx_plan *gpt_model_plan(const gpt_model *m)
+{
+    return m->plan;
+}
+
+size_t gpt_model_bytes(const gpt_model *m)
+{
+    return m->memory_bytes + m->elements * (dtype_bytes(m->dtype) + sizeof *m->gradients);
+}
+
+/* ---- loss and gradients ---- */
+
+static int forward(gpt_model *m, const gpt_batch *b)
+{
+    TRY(model_embed(m, b->ids));
+    for (int64_t layer = 0; layer < m->config.layers; layer++) {
+        TRY(layer_attention(m, layer));
+        TRY(layer_mlp(m, layer));
+    }
+    return CODE_GOOD;
+}
+
+/* In the order of the tokens, whatever the chunks were. */
+static int sum_nll(gpt_model *m, double *nll)
+{
+    TRY(fail_status(ringx_plan_wait(m->plan), "a step"));
+    TRY(fail_status(
+        ringx_memory_copy(m->on.ops->device, m->host_nll, m->token_nll, (size_t)m->tokens * sizeof *m->host_nll),
+        "losses"));
+    *nll = 0;
+    for (int64_t t = 0; t < m->tokens; t++)
+        *nll += (double)m->host_nll[t];
+    return CODE_GOOD;
+}
+
+int gpt_model_loss(gpt_model *m, const gpt_batch *b, double *nll)
+{
+    TRY(forward(m, b));
+    TRY(model_head(m, b, 0, false));
+    return sum_nll(m, nll);
+}
+
+int gpt_model_train(gpt_model *m, const gpt_batch *b, double scale, double *nll)
+{
+    if (m->run.forward_only)
+        return fail(CODE_INTERNAL, "a run prepared for forward only has no gradients");
+    TRY(forward(m, b));
+    TRY(model_head(m, b, scale, true));
+    for (int64_t layer = m->config.layers - 1; layer >= 0; layer--)
+        TRY(layer_backward(m, layer));
+    TRY(model_embed_backward(m, b->ids));
+    return sum_nll(m, nll);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* The Llama model: forward, loss, backward, on one rank or over tensor × context groups.
+ *
+ * Every rank of the tensor group holds a part of each matrix and the same tokens; every rank of the context group holds
+ * the same weights and a part of each sample's tokens, those of the attention plan.  Gradients are those of
+ * scale · Σ mask·nll over this rank's tokens: their sum over the context ranks (and data ranks, micro-batches) is the
+ * gradient of the whole.  Recomputation and the size of chunks change no bit of loss and gradients. */
+#ifndef GPT_MODEL_H
+#define GPT_MODEL_H
+
+#include "nn/formulas.h"
+#include "nn/operators.h"
+#include "train/group.h"
+
+typedef struct gpt_config {
+    int64_t layers, width, heads, kv_heads, head_dim, inner, vocabulary;
+    int64_t rotary_dim; /* columns of a head that turn, even; 0: head_dim */
+    double norm_eps, rope_theta;
+    nn_rope_scaling rope_scaling;
+    bool tied;              /* the head is the embedding */
+    double init_std;        /* of embedding, q, k, v, gate, up, head */
+    double output_init_std; /* of o and down */
+} gpt_config;
+
+double gpt_small_init(int64_t width);                /* √(2/(5·width)) */
+double gpt_wang_init(int64_t layers, int64_t width); /* 2/(layers·√width) */
+
+/* ---- parameters ---- */
+
+typedef struct gpt_parameter {
+    char name[88];                       /* as Hugging Face has it: model.layers.0.self_attn.q_proj.weight */
+    int64_t rows, columns;               /* of the whole; a norm's weight is one row */
+    int64_t first_row, local_rows;       /* this rank's part, over the tensor group */
+    int64_t first_column, local_columns; /* one of the two is whole */
+    bool split;                          /* over the tensor group; else every rank has all of it */
+    bool decays;                         /* weight decay: matrices */
+    double init_std;                     /* 0: all ones */
+    size_t offset, count;                /* elements, in the model's weights and gradients */
+} gpt_parameter;
+
+typedef struct gpt_groups { /* NULL: one rank */
+    group *tensor, *context;
+} gpt_groups;
+
+typedef struct gpt_model gpt_model;
+
+/* Fails, on every rank in the same way, if the configuration does not multiply out or tensor ranks do not divide it. */
+int gpt_model_create(gpt_model **m, const gpt_config *config, ringx_dtype dtype, const nn_context *on,
+                     gpt_groups groups);
+void gpt_model_destroy(gpt_model *m); /* NULL is fine */
+
+size_t gpt_model_parameters(const gpt_model *m, const gpt_parameter **parameters); /* their number */
+const gpt_parameter *gpt_model_find(const gpt_model *m, const char *name);         /* NULL: there is none */
+/* All parameters one after the other: weights of the model's dtype, gradients float. */
+size_t gpt_model_elements(const gpt_model *m);
+void *gpt_model_weights(gpt_model *m);
+float *gpt_model_gradients(gpt_model *m);
+
+/* This rank's part of the initial values of a parameter; each is a function of seed, name and place in the whole, so
+ * that every layout has the same weights.  gpt_model_initialise sets them all. */
+void gpt_initial_values(const gpt_parameter *p, uint64_t seed, float *values);
+int gpt_model_initialise(gpt_model *m, uint64_t seed);
+
+/* ---- running ---- */
+
+typedef struct gpt_run {
+    int64_t batch, tokens;          /* samples, and tokens of a whole sample */
+    int64_t chunk, loss_chunk;      /* tokens at a time, rounded up to NN_TILE; 0: all */
+    bool forward_only;              /* evaluation: no gradients */
+    bool recompute;                 /* keep of a layer its input only */
+    const ringx_options *attention; /* NULL: the library's choice */
+    const int64_t *document_starts; /* documents inside a sample that do not see each other, as in ringx_problem */
+    size_t documents;               /* 0: no such bounds */
+} gpt_run;
+
+/* Collective over the context group.  Makes plan and buffers; again for another run. */
+int gpt_model_prepare(gpt_model *m, const gpt_run *run);
+int64_t gpt_model_local_tokens(const gpt_model *m);     /* of a sample, on this rank */
+const int64_t *gpt_model_positions(const gpt_model *m); /* of those, in the whole sample */
+const ringx_plan *gpt_model_plan(const gpt_model *m);   /* ringx_shard brings a sample's tokens to its ranks */
+size_t gpt_model_bytes(const gpt_model *m);             /* of all memory that it holds on the device */
+
+typedef struct gpt_batch {        /* of this rank, [batch][local tokens] each */
+    const int32_t *ids, *targets; /* targets under a zero mask are not looked at */
+    const float *mask;            /* NULL: all 1 */
+} gpt_batch;
+
+/* *nll = Σ mask·nll of this rank's tokens. */
+int gpt_model_loss(gpt_model *m, const gpt_batch *b, double *nll);
+/* The same, and adds the gradients of scale·nll. */
+int gpt_model_train(gpt_model *m, const gpt_batch *b, double scale, double *nll);
+/* Rows first … first+count-1 of [batch·local tokens] after gpt_model_loss or gpt_model_train: logits of this rank's
+ * vocabulary, [count][local vocabulary]. */
+int gpt_model_logits(gpt_model *m, int64_t first, int64_t count, float *logits);
+
+#endif

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the model share. */
+#ifndef GPT_MODEL_PARTS_H
+#define GPT_MODEL_PARTS_H
+
+#include "gpt/model.h"
+
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        int try_code = (call);                                                                                         \
+        if (try_code)                                                                                                  \
+            return try_code;                                                                                           \
+    } while (0)
+
+enum layer_weight {
+    INPUT_NORM,
+    Q_PROJ,
+    K_PROJ,
+    V_PROJ,
+    O_PROJ,
+    POST_NORM,
+    GATE_PROJ,
+    UP_PROJ,
+    DOWN_PROJ,
+    LAYER_WEIGHTS
+};
+
+/* What backward needs of a layer's attention; with recomputation there is one for all layers. */
+typedef struct kept_attention {
+    nn_array q, k, v, out, middle; /* middle [tokens][width]: after the attention's residual */
+    float *lse;
+} kept_attention;
+
+struct gpt_model {
+    gpt_config config;
+    ringx_dtype dtype;
+    nn_context on;
+    gpt_groups groups;
+    int64_t q_width, kv_width, inner, vocabulary, first_word; /* this rank's */
+    gpt_parameter *parameters;
+    size_t n_parameters, elements;
+    void *weights;
+    float *gradients;
+
+    gpt_run run;
+    ringx_plan *plan;
+    ringx_comm *self;             /* without a context group */
+    int64_t local_tokens, tokens; /* of a sample; of all samples */
+    int64_t chunk, loss_chunk;
+    void *memory; /* one allocation for all that follows */
+    size_t memory_bytes;
+    int64_t *positions, *device_positions; /* the first in host memory */
+    float *rope;
+    nn_array *inputs; /* [layers + 1][tokens][width]; forward only: two that alternate */
+    kept_attention *kept;
+    nn_array dx, dq, dk, dv, dout;  /* of all tokens */
+    nn_array normal, gate, up, act; /* of a chunk */
+    nn_array partial;               /* of a chunk, float: to be summed over the tensor group */
+    void *workspace, *loss_workspace;
+    size_t workspace_bytes;
+    float *token_nll, *host_nll;
+    double *nll;
+};
+
+/* ---- model_parameters.c, model_memory.c ---- */
+
+int model_parameters_create(gpt_model *m);
+int model_memory_create(gpt_model *m);
+void model_memory_free(gpt_model *m);
+
+/* ---- views ---- */
+
+static inline nn_array rows_from(nn_array a, int64_t row) /* strides are never 0 here */
+{
+    a.data = (char *)a.data + (size_t)(row * a.stride) * (a.dtype == RINGX_F32 ? 4 : 2);
+    return a;
+}
+
+static inline size_t parameter_of(int64_t layer, enum layer_weight which)
+{
+    return 1 + (size_t)layer * LAYER_WEIGHTS + (size_t)which;
+}
+
+/* The embedding is the first; after the layers come the last norm and, unless it is tied, the head. */
+static inline size_t last_norm(const gpt_model *m)
+{
+    return parameter_of(m->config.layers, INPUT_NORM);
+}
+
+static inline size_t head_of(const gpt_model *m)
+{
+    return m->config.tied ? 0 : last_norm(m) + 1;
+}
+
+static inline nn_array weight_of(const gpt_model *m, size_t parameter)
+{
+    const gpt_parameter *p = &m->parameters[parameter];
+    nn_array flat = {m->weights, m->dtype, 1};
+    flat = rows_from(flat, (int64_t)p->offset);
+    flat.stride = p->local_columns;
+    return flat;
+}
+
+static inline float *gradient_of(const gpt_model *m, size_t parameter)
+{
+    return m->gradients + m->parameters[parameter].offset;
+}
+
+/* ---- model_layer.c: one layer ---- */
+
+kept_attention *kept_of(gpt_model *m, int64_t layer);
+int layer_attention(gpt_model *m, int64_t layer); /* inputs[layer] to its middle */
+int layer_mlp(gpt_model *m, int64_t layer);       /* its middle to inputs[layer + 1] */
+int layer_backward(gpt_model *m, int64_t layer);  /* dx of inputs[layer + 1] to that of inputs[layer] */
+
+/* model_ends.c: what is before and after the layers */
+int model_embed(gpt_model *m, const int32_t *ids);
+int model_embed_backward(gpt_model *m, const int32_t *ids);
+int model_head(gpt_model *m, const gpt_batch *b, double scale, bool backward); /* token_nll; dx of the last input */
+/* Sums a chunk's partial results over the tensor group. */
+int sum_partial(gpt_model *m, int64_t tokens);
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/* The model against the oracle of transformers: logits, loss, every gradient; recomputation and chunks change no bit.
+ */
+#include "llama_case.h"
+
+/* ‖found − right‖ ≤ tolerance·‖right‖, and no element off by more than that of the largest. */
+static void assert_close(const float *found, const float *right, size_t count, double tolerance, const char *what)
+{
+    double difference = 0, size = 0, most = 0, worst = 0;
+    for (size_t i = 0; i < count; i++) {
+        double d = fabs((double)found[i] - (double)right[i]);
+        difference += d * d, size += (double)right[i] * (double)right[i];
+        most = fmax(most, fabs((double)right[i]));
+        worst = d <= worst ? worst : d; /* NaN stays */
+    }
+    if (!(sqrt(difference) <= tolerance * sqrt(size)) || !(worst <= tolerance * most))
+        fail_msg("%s: off by %.3g of %.3g, at most by %.3g of %.3g", what, sqrt(difference), sqrt(size), worst, most);
+}
+
+static gpt_run run_of(const llama_batch *b)
+{
+    return (gpt_run){.batch = b->samples, .tokens = b->tokens};
+}
+
+static gpt_batch batch_of(const llama_batch *b)
+{
+    return (gpt_batch){b->ids, b->targets, b->mask};
+}
+
+static void logits_loss_and_gradients(void **state)
+{
+    (void)state;
+    st_file f;
+    size_t bytes, count;
+    double nll = NAN;
+    const gpt_parameter *parameters;
+    llama_batch b = llama_batch_read();
+    gpt_batch batch = batch_of(&b);
+    gpt_run run = run_of(&b);
+    gpt_model *m = llama_create(RINGX_F32, (gpt_groups){0});
+    good(gpt_model_prepare(m, &run));
+    good(gpt_model_train(m, &batch, 1 / (double)b.unmasked, &nll));
+    good(st_open(&f, llama_reference));
+    float *loss = tensor_of(&f, "loss", &bytes), *right = tensor_of(&f, "logits", &bytes), *logits = malloc(bytes);
+    if (!(fabs(nll / (double)b.unmasked - (double)loss[0]) <= 1e-5 * (double)loss[0]))
+        fail_msg("loss is %.9g; it must be %.9g", nll / (double)b.unmasked, (double)loss[0]);
+    poison(logits, bytes);
+    good(gpt_model_logits(m, 0, 2 * 96, logits));
+    assert_close(logits, right, bytes / sizeof *right, 1e-4, "logits");
+    free(loss), free(right), free(logits);
+    count = gpt_model_parameters(m, &parameters);
+    assert_int_equal(count, 30);
+    for (size_t i = 0; i < count; i++) {
+        char name[128];
+        snprintf(name, sizeof name, "grad.%s", parameters[i].name);
+        right = tensor_of(&f, name, &bytes);
+        assert_int_equal(bytes, parameters[i].count * sizeof *right);
+        assert_close(gpt_model_gradients(m) + parameters[i].offset, right, parameters[i].count, 1e-4, name);
+        free(right);
+    }
+    st_close(&f);
+    gpt_model_destroy(m);
+    llama_batch_free(&b);
+}
+
+/* The gradients of two micro-batches after each other, in memory of its own; adds the losses. */
+static float *gradients_of(gpt_model *m, const gpt_run *run, const llama_batch *b, double nll[2])
+{
+    gpt_batch batch = batch_of(b);
+    size_t bytes = gpt_model_elements(m) * sizeof(float);
+    memset(gpt_model_gradients(m), 0, bytes);
+    good(gpt_model_prepare(m, run));
+    for (int i = 0; i < 2; i++) {
+        nll[i] = NAN;
+        good(gpt_model_train(m, &batch, 0.01, &nll[i]));
+    }
+    float *copy = malloc(bytes);
+    memcpy(copy, gpt_model_gradients(m), bytes);
+    return copy;
+}
+
+static void recomputation_and_chunks_change_no_bit(void **state)
+{
+    (void)state;
+    llama_batch b = llama_batch_read();
+    for (int dtype = 0; dtype < 2; dtype++) {
+        gpt_model *m = llama_create((ringx_dtype)dtype, (gpt_groups){0});
+        gpt_run run = run_of(&b);
+        double nll[2], again[2];
+        float *first = gradients_of(m, &run, &b, nll);
+        assert_memory_equal(&nll[0], &nll[1], sizeof nll[0]);
+        for (int form = 1; form < 8; form++) {
+            run.recompute = form & 1, run.chunk = form & 2 ? 1 : 0, run.loss_chunk = form & 4 ? 100 : 0;
+            float *other = gradients_of(m, &run, &b, again);
+            assert_memory_equal(nll, again, sizeof nll);
+            assert_memory_equal(first, other, gpt_model_elements(m) * sizeof *first);
+            free(other);
+        }
+        free(first);
+        gpt_model_destroy(m);
+    }
+    llama_batch_free(&b);
+}
+
+static void forward_alone_has_the_same_loss(void **state)
+{
+    (void)state;
+    llama_batch b = llama_batch_read();
+    gpt_batch batch = batch_of(&b);
+    gpt_model *m = llama_create(RINGX_F32, (gpt_groups){0});
+    gpt_run run = run_of(&b);
+    double nll[2] = {NAN, NAN}, trained[2];
+    free(gradients_of(m, &run, &b, trained));
+    size_t training = gpt_model_bytes(m);
+    run.forward_only = true;
+    good(gpt_model_prepare(m, &run));
+    good(gpt_model_loss(m, &batch, &nll[0]));
+    assert_memory_equal(&nll[0], &trained[0], sizeof nll[0]);
+    assert_true(gpt_model_bytes(m) < training);
+    assert_int_not_equal(gpt_model_train(m, &batch, 1, &nll[1]), 0);
+    gpt_model_destroy(m);
+    llama_batch_free(&b);
+}
+
+static void bf16_logits_point_the_same_way(void **state)
+{
+    (void)state;
+    st_file f;
+    size_t bytes;
+    double nll, dot = 0, sizes[2] = {0};
+    llama_batch b = llama_batch_read();
+    gpt_batch batch = batch_of(&b);
+    gpt_run run = run_of(&b);
+    gpt_model *m = llama_create(RINGX_BF16, (gpt_groups){0});
+    good(gpt_model_prepare(m, &run));
+    good(gpt_model_loss(m, &batch, &nll));
+    good(st_open(&f, llama_reference));
+    float *right = tensor_of(&f, "logits", &bytes), *logits = malloc(bytes);
+    poison(logits, bytes);
+    good(gpt_model_logits(m, 0, 2 * 96, logits));
+    for (size_t i = 0; i < bytes / sizeof *right; i++) {
+        dot += (double)right[i] * (double)logits[i];
+        sizes[0] += (double)right[i] * (double)right[i], sizes[1] += (double)logits[i] * (double)logits[i];
+    }
+    assert_true(dot / sqrt(sizes[0] * sizes[1]) >= 0.999);
+    free(right), free(logits);
+    st_close(&f);
+    gpt_model_destroy(m);
+    llama_batch_free(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logits_loss_and_gradients), cmocka_unit_test(recomputation_and_chunks_change_no_bit),
+        cmocka_unit_test(forward_alone_has_the_same_loss), cmocka_unit_test(bf16_logits_point_the_same_way)};
+    return cmocka_run_group_tests_name("gpt_model", tests, NULL, NULL);
+}
