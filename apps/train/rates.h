@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Learning rates over iterations, the dynamic loss scale of fp16, and the search for what is not finite. */
-#ifndef RINGX_TRAIN_SCHEDULE_H
-#define RINGX_TRAIN_SCHEDULE_H
+#ifndef RINGX_TRAIN_RATES_H
+#define RINGX_TRAIN_RATES_H
 
 #include "train/config.h"
 #include "train/group.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Learning rates, the loss scale, and values that are not finite. */
-#include "train/schedule.h"
+#include "train/rates.h"
 
 #include <math.h>
 

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "train/schedule.h"
+#include "train/rates.h"
 
 #include <math.h>
 #include <stdlib.h>
