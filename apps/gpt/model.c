@@ -74,8 +74,10 @@ int gpt_model_create(gpt_model **result, const gpt_config *config, ringx_dtype d
     return CODE_GOOD;
 }
 
-static void end_run(gpt_model *m)
+void gpt_model_release(gpt_model *m)
 {
+    if (!m)
+        return;
     model_memory_free(m);
     ringx_plan_destroy(m->plan);
     ringx_comm_destroy(m->self);
@@ -86,7 +88,7 @@ void gpt_model_destroy(gpt_model *m)
 {
     if (!m)
         return;
-    end_run(m);
+    gpt_model_release(m);
     ringx_memory_free(m->on.ops->device, m->weights);
     ringx_memory_free(m->on.ops->device, m->gradients);
     free(m->parameters);
@@ -139,7 +141,7 @@ static int64_t chunk_of(int64_t chunk, int64_t tokens)
 
 int gpt_model_prepare(gpt_model *m, const gpt_run *run)
 {
-    end_run(m);
+    gpt_model_release(m);
     m->run = *run;
     TRY(make_plan(m));
     m->run.attention = NULL, m->run.document_starts = NULL; /* the plan has what it needs of them */
