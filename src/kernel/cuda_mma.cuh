@@ -110,9 +110,8 @@ __device__ __forceinline__ void load_tile(char *tile, const ringx_view &v, int64
         const T *mine = from + (left > 0 ? (int64_t)(row0 + r) * v.token_stride + 8 * c : 0);
         char *to = chunk_at<DP>(tile, r, c);
 #pragma unroll
-        for (int j = 0; j < ROWS; j += STEP) {
-            copy_async(to + j * (DP * 2), j < left ? mine + j * v.token_stride : from, j < left);
-        }
+        for (int j = 0; j < ROWS; j += STEP)
+            copy_async(to + j * (DP * 2), mine + j * v.token_stride, j < left); /* nothing is read where not valid */
     } else if (aligned) {
 #pragma unroll 4
         for (int i = (int)threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {

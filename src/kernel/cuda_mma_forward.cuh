@@ -19,7 +19,8 @@ template <typename T_, int DK_, int DV_, int WARPS_, int STRIPS_, int N_, bool E
     static constexpr int M = 16 * STRIPS * WARPS, THREADS = 32 * WARPS;
     static constexpr int KP = (DK + 63) / 64 * 64, VP = (DV + 63) / 64 * 64;
     static constexpr int K_AT = M * KP * 2, V_AT = K_AT + N * KP * 2, ROWS_AT = V_AT + N * VP * 2;
-    static constexpr int SMEM = ROWS_AT + M * 16;
+    static constexpr int RANGES_AT = ROWS_AT + M * 16, SEES_AT = RANGES_AT + 16 * RINGX_MMA_KEYS;
+    static constexpr int SMEM = SEES_AT + 2 * M * 8;
 };
 
 template <class C> struct ringx_mma_forward_state {
@@ -47,28 +48,32 @@ __device__ __forceinline__ void mma_forward_tile(const ringx_mma_params &p, int 
 
 /* Blocks of keys: slices ascending, blocks of a slice descending. */
 struct ringx_mma_forward_walk {
-    int slice, n, begin, full_begin, full_end;
+    int slice, n, begin;
 
-    /* first, last: of the tile's rows, in shared memory, where they cost no registers */
-    __device__ __forceinline__ bool next(const ringx_mma_params &p, uint64_t live, int block,
-                                         const ringx_interval &first, const ringx_interval &last)
+    __device__ __forceinline__ bool next(const ringx_mma_params &p, uint64_t live, const ringx_cuda_range *ranges)
     {
         if (--n >= begin)
             return true;
         while (++slice < p.keys) {
             if (!(live >> slice & 1))
                 continue;
-            ringx_cuda_range r = ringx__cuda_range(p.key[slice], block, first.lo, first.hi, last.lo, last.hi);
-            n = r.end - 1;
-            begin = r.begin;
-            full_begin = r.full_begin;
-            full_end = r.full_end;
+            n = ranges[slice].end - 1;
+            begin = ranges[slice].begin;
             if (n >= begin)
                 return true;
         }
         return false;
     }
 };
+
+/* The keys [x, y) of a slice that each row of the tile sees, by local index. */
+template <class C>
+__device__ __forceinline__ void mma_forward_sees(const ringx_cuda_run &keys, const ringx_interval *rows, int2 *sees)
+{
+    for (int i = (int)threadIdx.x; i < C::M; i += C::THREADS)
+        sees[i] = {ringx__cuda_local(keys.first, keys.step, keys.count, rows[i].lo),
+                   ringx__cuda_local(keys.first, keys.step, keys.count, rows[i].hi)};
+}
 
 template <class C>
 __device__ __forceinline__ void mma_forward_load(const ringx_mma_params &p, const ringx_mma_forward_tile &t, int row,
@@ -181,16 +186,11 @@ __device__ __forceinline__ void mma_softmax(float (&s)[C::N / 8][4], float (&o)[
 }
 
 /* Columns of one strip outside each row's interval are selected away. */
-template <class C>
-__device__ __forceinline__ void mma_mask(const ringx_cuda_run &keys, int block, const ringx_interval *rows, int row,
-                                         int column, float (&s)[C::N / 8][4])
+template <class C> __device__ __forceinline__ void mma_mask(const int2 *sees, int from, float (&s)[C::N / 8][4])
 {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        ringx_interval see = rows[row + 8 * r];
-        int from = block * C::N + column;
-        int lo = ringx__cuda_local(keys.first, keys.step, keys.count, see.lo) - from;
-        int hi = ringx__cuda_local(keys.first, keys.step, keys.count, see.hi) - from;
+        int lo = sees[8 * r].x - from, hi = sees[8 * r].y - from;
 #pragma unroll
         for (int c = 0; c < C::N / 8; c++) {
 #pragma unroll
@@ -225,6 +225,8 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
     extern __shared__ __align__(1024) char base[];
     char *q_tile = base, *k_tile = base + C::K_AT, *v_tile = base + C::V_AT;
     ringx_interval *rows = (ringx_interval *)(base + C::ROWS_AT);
+    ringx_cuda_range *ranges = (ringx_cuda_range *)(base + C::RANGES_AT);
+    int2 *sees = (int2 *)(base + C::SEES_AT); /* of this slice and the next, by turns */
     const int lane = threadIdx.x % 32, column = lane % 4 * 2;
     const int strip0 = threadIdx.x / 32 * 16 * C::STRIPS, mine = strip0 + lane / 4;
     const float scale2 = C::EXTRA ? 1.f : p.scale * RINGX_LOG2E;
@@ -238,8 +240,14 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
     __syncthreads();
     ringx_mma_forward_state<C> x;
     mma_forward_load(p, t, t.m0 + mine, column, x);
-    ringx_mma_forward_walk walk = {-1, 0, 0, 0, 0};
-    bool any = walk.next(p, p.live[t.iq], C::N, rows[0], rows[C::M - 1]);
+    for (int i = (int)threadIdx.x; i < p.keys; i += C::THREADS)
+        ranges[i] = ringx__cuda_range(p.key[i], C::N, rows[0].lo, rows[0].hi, rows[C::M - 1].lo, rows[C::M - 1].hi);
+    __syncthreads();
+    ringx_mma_forward_walk walk = {-1, 0, 0};
+    bool any = walk.next(p, p.live[t.iq], ranges);
+    int turn = 0;
+    if (any)
+        mma_forward_sees<C>(p.key[walk.slice], rows, sees);
     if (any)
         load_tile<T, C::N, C::KP, C::THREADS>(k_tile, p.k[walk.slice], t.batch, t.kv, walk.n * C::N,
                                               p.key[walk.slice].count, p.head_dim, p.aligned);
@@ -271,10 +279,13 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
             }
         }
         const int slice = walk.slice, block = walk.n;
-        const bool masked = block < walk.full_begin || block >= walk.full_end;
+        const bool masked = block < ranges[slice].full_begin || block >= ranges[slice].full_end;
+        const int2 *seen = sees + turn * C::M + mine;
         copy_wait<0>();
         __syncthreads(); /* V is here; all are done with K */
-        any = walk.next(p, p.live[t.iq], C::N, rows[0], rows[C::M - 1]);
+        any = walk.next(p, p.live[t.iq], ranges);
+        if (any && walk.slice != slice)
+            mma_forward_sees<C>(p.key[walk.slice], rows, sees + (turn ^= 1) * C::M);
         if (any)
             load_tile<T, C::N, C::KP, C::THREADS>(k_tile, p.k[walk.slice], t.batch, t.kv, walk.n * C::N,
                                                   p.key[walk.slice].count, p.head_dim, p.aligned);
@@ -291,7 +302,7 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
                 }
             }
             if (masked)
-                mma_mask<C>(p.key[slice], block, rows, mine + 16 * i, column, s[i]);
+                mma_mask<C>(seen + 16 * i, block * C::N + column, s[i]);
             mma_softmax<C>(s[i], x.o[i], x.m[i], x.l[i], scale2);
             if (C::EXTRA && p.drop.threshold)
                 mma_drop<C>(p, t, p.key[slice], block, t.m0 + mine + 16 * i, column, s[i]);

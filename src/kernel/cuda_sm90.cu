@@ -365,7 +365,7 @@ ringx_status backward(const ringx_job *job)
     if (shape->batch <= 0 || job->q_heads <= 0 || job->queries == 0)
         return RINGX_OK;
     const ringx_sm90_variant *v = backward_variant(shape);
-    if (!v || !job_maps(job, true))
+    if (!job_maps(job, true))
         return ringx__kernel_cuda_mma.backward(job);
     ringx_cuda_mask mask;
     RINGX_TRY(ringx__cuda_mask_of(job, &mask));
@@ -393,7 +393,7 @@ size_t scratch_bytes(const ringx_shape *shape, int64_t q_heads, int64_t kv_heads
     size_t portable = ringx__kernel_cuda_mma.scratch_bytes(shape, q_heads, kv_heads, tokens, threads, backward);
     size_t own = mask_bytes(shape) + 128;
     const ringx_sm90_variant *v = backward_variant(shape);
-    if (backward && v) {
+    if (backward) {
         size_t blocks = (size_t)(tokens / v->columns) + RINGX_SM90_QUERIES;
         own = mask_bytes(shape) + (blocks * (size_t)(q_heads * shape->batch) * sizeof(int) + 127) / 128 * 128;
     }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Backward on Hopper: one block a tile of 128 keys, looping over all query heads of its group and all query blocks.
+/* Backward on Hopper: one block a tile of 128 keys (64 for wide heads), looping over all query heads of its group and
+ * all query blocks.
  *
  * launch   a grid of key tiles × kv heads × batch, first tiles first (under a causal mask they see most) but see
  *          cuda_turns.cuh, 384 threads:
  *          a producer warp (Q, dO by bulk tensor copies), a warp that loads lse and delta, a warp that adds dQ to
- *          memory, and two consumer warpgroups of 64 keys each.
+ *          memory, and two consumer warpgroups of 64 keys each.  Above 128 columns both have the same 64 keys, compute
+ *          S and dP alike (7 products for 5) and share out the columns of dK, dV and dQ, which registers then hold.
  * reads    K, V once; Q, dO, lse, delta for each live block.
  * writes   dk, dv += once from registers (no other block owns these keys); dq += by bulk reductions in L2.
  * numerics scores, sums and all gradients fp32; weights and ds rounded to the input type before products.
@@ -18,22 +20,24 @@
 #include "kernel/cuda_sm90.cuh"
 #include "kernel/cuda_turns.cuh"
 
-/* DK, DV: head_dim and value_dim rounded up, at most 128; M queries a block: 64, or 128 where DK <= 64. */
+/* DK, DV: head_dim and value_dim rounded up; M queries a block: 64, or 128 where DK <= 64.  WIDE: above 128 columns. */
 template <typename T_, int DK_, int DV_, int M_, bool EXTRA_> struct ringx_backward_config {
     using T = T_;
-    static constexpr int DK = DK_, DV = DV_, M = M_, N = 128, STAGES = 2, THREADS = 384;
-    static constexpr bool EXTRA = EXTRA_;
+    static constexpr bool EXTRA = EXTRA_, WIDE = DK_ > 128 || DV_ > 128;
+    static constexpr int DK = DK_, DV = DV_, M = M_, N = WIDE ? 64 : 128, STAGES = WIDE ? 1 : 2, THREADS = 384;
+    static constexpr int DK_OWN = WIDE ? DK / 2 : DK, DV_OWN = WIDE ? DV / 2 : DV; /* columns of a warpgroup */
     static_assert(M == 64 || (M == 128 && DK <= 64), "dQ's halves");
+    static_assert(!WIDE || (DK_OWN % 64 == 0 && DV_OWN % 64 == 0), "halves begin where boxes of 64 columns do");
     static constexpr int K_BOXES = (DK + 63) / 64, V_BOXES = (DV + 63) / 64;
     static constexpr int K_BYTES = N * K_BOXES * 128, V_BYTES = N * V_BOXES * 128;
     static constexpr int Q_BYTES = M * K_BOXES * 128, DO_BYTES = M * V_BOXES * 128;
     static constexpr int DS_BYTES = N * M * 2, DQ_BOXES = (DK + 31) / 32, DQ_BYTES = M * DQ_BOXES * 128;
     static constexpr int V_AT = K_BYTES, Q_AT = V_AT + V_BYTES, DO_AT = Q_AT + STAGES * Q_BYTES;
     static constexpr int DS_AT = DO_AT + STAGES * DO_BYTES, DQ_AT = DS_AT + 2 * DS_BYTES;
-    static constexpr int ROWS_AT = DQ_AT + DQ_BYTES, STATS_AT = ROWS_AT + N * 16;
+    static constexpr int ROWS_AT = DQ_AT + DQ_BYTES, STATS_AT = ROWS_AT + 128 * 16;
     static constexpr int RANGES_AT = STATS_AT + STAGES * 2 * M * 4, BARS_AT = RANGES_AT + 16 * RINGX_SM90_QUERIES;
-    static constexpr int SMEM = BARS_AT + 8 * (3 + 4 * STAGES);
-    static constexpr int DQ_COLUMNS = M == 128 ? DK : 64;                   /* of the first warpgroup's half */
+    static constexpr int SMEM = BARS_AT + 8 * (3 + 6 * STAGES);
+    static constexpr int DQ_COLUMNS = WIDE ? DK_OWN : M == 128 ? DK : 64;   /* of the first warpgroup's half */
     static constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240; /* 128·24 + 256·240 = 384·168 */
 };
 
@@ -115,7 +119,7 @@ struct ringx_backward_walk {
 };
 
 template <class C> struct ringx_backward_bars {
-    uint32_t kv_full, dq_full, dq_empty, q_full, q_empty, do_full, do_empty;
+    uint32_t kv_full, dq_full, dq_empty, q_full, q_empty, do_full, do_empty, stats_full, stats_empty;
 
     __device__ __forceinline__ explicit ringx_backward_bars(uint32_t smem)
     {
@@ -126,6 +130,8 @@ template <class C> struct ringx_backward_bars {
         q_empty = q_full + 8 * C::STAGES;
         do_full = q_empty + 8 * C::STAGES;
         do_empty = do_full + 8 * C::STAGES;
+        stats_full = do_empty + 8 * C::STAGES;
+        stats_empty = stats_full + 8 * C::STAGES;
     }
 };
 
@@ -158,7 +164,8 @@ __device__ __forceinline__ void backward_produce(const ringx_sm90_backward_param
     }
 }
 
-/* lse·log2e and delta of each block, beside Q's stage; rows past the slice get +inf, which makes their weights 0. */
+/* lse·log2e and delta of each block; rows past the slice get +inf, which makes their weights 0.  Ordinary loads and
+ * stores: every thread that writes or reads says so itself. */
 template <class C>
 __device__ __forceinline__ void backward_load_stats(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
                                                     const ringx_cuda_range *ranges, uint32_t smem, char *base)
@@ -181,19 +188,18 @@ __device__ __forceinline__ void backward_load_stats(const ringx_sm90_backward_pa
             l[i] = inside ? a[row] * RINGX_LOG2E : INFINITY;
             d[i] = inside ? b[row] : 0;
         }
-        mbar_wait(bars.q_empty + 8 * stage, (count / C::STAGES & 1) ^ 1);
+        mbar_wait(bars.stats_empty + 8 * stage, (count / C::STAGES & 1) ^ 1);
 #pragma unroll
         for (int i = 0; i < C::M / 32; i++) {
             to[i * 32 + lane] = l[i];
             to[C::M + i * 32 + lane] = d[i];
         }
-        __syncwarp();
-        if (lane == 0)
-            mbar_arrive(bars.q_full + 8 * stage);
+        mbar_arrive(bars.stats_full + 8 * stage);
     }
 }
 
-/* Adds each block's dQ to memory as soon as both warpgroups have put it in shared memory. */
+/* Adds each block's dQ to memory as soon as both warpgroups have put it in shared memory.  In ordered sums a turn is
+ * passed on when the next block's addition has been issued: by then the one before has arrived. */
 template <class C>
 __device__ __forceinline__ void backward_add_dq(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
                                                 const ringx_cuda_range *ranges, uint32_t smem)
@@ -201,30 +207,32 @@ __device__ __forceinline__ void backward_add_dq(const ringx_sm90_backward_params
     ringx_backward_bars<C> bars(smem);
     ringx_backward_walk walk;
     walk.start(p, t, ranges);
+    int *turn = nullptr, *before = nullptr;
     for (uint32_t count = 0; walk.next(p); count++) {
-        mbar_wait(bars.dq_full, count & 1);
-        int *turn = nullptr;
         if (p.turn) {
             int tiles_before = walk.iq ? p.query[walk.iq - 1].tiles : 0;
             turn = p.turn + ((int64_t)t.batch * p.q_heads + walk.head) * p.q_tiles + tiles_before + walk.m;
             wait_for_turn(turn, backward_turn(p, C::N, walk.iq, walk.m, C::M, t.slice, t.n));
             fence_proxy_global();
         }
+        mbar_wait(bars.dq_full, count & 1);
         for (int c = 0; c < C::DQ_BOXES; c++)
             tma_reduce_add(&p.dq[walk.iq], smem + C::DQ_AT + c * C::M * 128, c * 32, walk.m * C::M, walk.head, t.batch);
         bulk_commit();
-        if (turn) {
-            bulk_wait_read<0>();
-            mbar_arrive(bars.dq_empty);
-            bulk_wait<0>();
+        bulk_wait_read<0>();
+        mbar_arrive(bars.dq_empty);
+        if (before) {
+            bulk_wait<1>();
             fence_proxy_global();
-            pass_turn(turn);
-        } else {
-            bulk_wait_read<0>();
-            mbar_arrive(bars.dq_empty);
+            pass_turn(before);
         }
+        before = turn;
     }
     bulk_wait<0>();
+    if (before) {
+        fence_proxy_global();
+        pass_turn(before);
+    }
 }
 
 /* Thread (g = lane/4, t = lane%4) of warp w holds keys 16w+g and 16w+g+8 of its warpgroup's 64, and of each 8 queries
@@ -237,7 +245,7 @@ template <class C> struct ringx_backward_block {
 /* From scores in s and dP in dp to weights in s; dp becomes dS, without the scale. */
 template <class C>
 __device__ __forceinline__ void backward_weigh(const ringx_sm90_backward_params &p, const ringx_backward_walk &walk,
-                                               const float *lse, int mine, int column, const ringx_interval *rows,
+                                               const float *lse, int column, const ringx_interval *rows,
                                                ringx_backward_block<C> &x, float (&slope)[C::EXTRA ? C::M / 2 : 1])
 {
     const float scale2 = p.scale * RINGX_LOG2E;
@@ -248,7 +256,7 @@ __device__ __forceinline__ void backward_weigh(const ringx_sm90_backward_params 
         int from = walk.m * C::M + column;
 #pragma unroll
         for (int r = 0; r < 2; r++) {
-            ringx_interval see = rows[mine + 8 * r];
+            ringx_interval see = rows[8 * r];
             lo[r] = ringx__cuda_local(run.first, run.step, run.count, see.lo) - from;
             hi[r] = see.lo < see.hi ? ringx__cuda_local(run.first, run.step, run.count, see.hi) - from : lo[r];
         }
@@ -342,6 +350,19 @@ __device__ __forceinline__ void backward_add_rows(const ringx_view &to, int64_t 
     }
 }
 
+/* dK += dS·Q, of this warpgroup's columns; committed. */
+template <class C>
+__device__ __forceinline__ void backward_multiply_dk(float (&dk)[C::DK_OWN / 2], const uint32_t *ds, uint32_t q_at,
+                                                     int consumer)
+{
+    uint64_t b = descriptor(q_at + (C::WIDE ? consumer * (C::DK_OWN * C::M * 2) : 0), C::M * 128);
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < C::M / 16; k++)
+        ringx_wgmma<typename C::T, C::DK_OWN>::template rs<1>(dk, ds + 4 * k, b + (uint64_t)(k * 2048 >> 4), 1);
+    wgmma_commit();
+}
+
 template <class C>
 __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
                                                  const ringx_cuda_range *ranges, uint32_t smem, char *base,
@@ -349,27 +370,27 @@ __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_param
 {
     using T = typename C::T;
     const int thread = threadIdx.x % 128, lane = thread % 32, warp = thread / 32, column = lane % 4 * 2;
-    const int mine = 64 * consumer + warp * 16 + lane / 4;
+    const int first_key = C::WIDE ? 0 : 64 * consumer, mine = first_key + warp * 16 + lane / 4;
     ringx_backward_bars<C> bars(smem);
-    ringx_interval *rows = (ringx_interval *)(base + C::ROWS_AT);
-    float dk[C::DK / 2], dv[C::DV / 2];
+    ringx_interval *rows = (ringx_interval *)(base + C::ROWS_AT) + 64 * consumer; /* of its own 64 keys */
+    float dk[C::DK_OWN / 2], dv[C::DV_OWN / 2];
     ringx_backward_walk walk;
     walk.start(p, t, ranges);
     if (thread < 64) {
         const ringx_cuda_run &keys = p.key[t.slice];
-        int j = t.n * C::N + 64 * consumer + thread;
-        rows[64 * consumer + thread] =
+        int j = t.n * C::N + first_key + thread;
+        rows[thread] =
             j < keys.count ? ringx__cuda_mask_queries(p.mask, keys.first + j * keys.step) : ringx_interval{0, 0};
     }
     bar_sync(2 + consumer, 128);
 #pragma unroll
-    for (int i = 0; i < C::DK / 2; i++)
+    for (int i = 0; i < C::DK_OWN / 2; i++)
         dk[i] = 0;
 #pragma unroll
-    for (int i = 0; i < C::DV / 2; i++)
+    for (int i = 0; i < C::DV_OWN / 2; i++)
         dv[i] = 0;
     /* stmatrix: this lane's row of dS, and which 8 queries of each 16 */
-    const int ds_key = 64 * consumer + warp * 16 + (lane / 8 & 1) * 8 + lane % 8, ds_half = lane / 16;
+    const int ds_key = first_key + warp * 16 + (lane / 8 & 1) * 8 + lane % 8, ds_half = lane / 16;
     mbar_wait(bars.kv_full, 0);
     for (uint32_t count = 0; walk.next(p); count++) {
         const uint32_t stage = count % C::STAGES, parity = count / C::STAGES & 1;
@@ -383,14 +404,14 @@ __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_param
         hold(x.s);
         hold(x.dp);
         wgmma_fence();
-        uint64_t a = descriptor(smem + consumer * 8192, 16), b = descriptor(q_at, 16);
+        uint64_t a = descriptor(smem + first_key * 128, 16), b = descriptor(q_at, 16);
 #pragma unroll
         for (int k = 0; k < C::DK / 16; k++)
             ringx_wgmma<T, C::M>::template ss<0, 0>(x.s, a + (uint64_t)((k / 4 * C::N * 128 + k % 4 * 32) >> 4),
                                                     b + (uint64_t)((k / 4 * C::M * 128 + k % 4 * 32) >> 4), k > 0);
         wgmma_commit();
         mbar_wait(bars.do_full + 8 * stage, parity);
-        a = descriptor(smem + C::V_AT + consumer * 8192, 16);
+        a = descriptor(smem + C::V_AT + first_key * 128, 16);
         b = descriptor(do_at, 16);
         wgmma_fence();
 #pragma unroll
@@ -400,62 +421,73 @@ __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_param
         wgmma_commit();
         wgmma_wait<1>();
         hold(x.s);
-        backward_weigh<C>(p, walk, stats, mine, column, rows, x, slope);
+        mbar_wait(bars.stats_full + 8 * stage, parity);
+        backward_weigh<C>(p, walk, stats, column, rows + warp * 16 + lane / 4, x, slope);
         wgmma_wait<0>();
         hold(x.dp);
         backward_differentiate<C>(p, t, walk, stats + C::M, mine, column, x, slope);
+        mbar_arrive(bars.stats_empty + 8 * stage);
 
         hold(dv);
         hold(x.weights);
         wgmma_fence();
-        b = descriptor(do_at, C::M * 128);
+        b = descriptor(do_at + (C::WIDE ? consumer * (C::DV_OWN * C::M * 2) : 0), C::M * 128);
 #pragma unroll
         for (int k = 0; k < C::M / 16; k++)
-            ringx_wgmma<T, C::DV>::template rs<1>(dv, x.weights + 4 * k, b + (uint64_t)(k * 2048 >> 4), 1);
+            ringx_wgmma<T, C::DV_OWN>::template rs<1>(dv, x.weights + 4 * k, b + (uint64_t)(k * 2048 >> 4), 1);
         wgmma_commit();
 #pragma unroll
         for (int k = 0; k < C::M / 16; k++) {
             int chunk = 2 * k + ds_half;
-            store_matrices(ds_at + chunk / 8 * (C::N * 128) + ds_key * 128 + ((chunk % 8 ^ (ds_key & 7)) << 4),
-                           x.ds + 4 * k);
+            if (!C::WIDE || k / (C::M / 32) == consumer) /* both have the same dS: each stores half */
+                store_matrices(ds_at + chunk / 8 * (C::N * 128) + ds_key * 128 + ((chunk % 8 ^ (ds_key & 7)) << 4),
+                               x.ds + 4 * k);
         }
         fence_proxy();
         bar_sync(1, 256); /* dS is whole; and both are done with the other buffer, whose dQ they have waited for */
 
         float dq[C::DQ_COLUMNS / 2];
-        hold(dq);
         hold(dk);
         hold(x.ds);
-        wgmma_fence();
-        if (C::M == 128) {
-            a = descriptor(ds_at + consumer * (C::N * 128), 16);
-            b = descriptor(smem, C::N * 128);
-        } else {
-            a = descriptor(ds_at, 16);
-            b = descriptor(smem + consumer * (C::N * 128), C::N * 128);
+        if (C::WIDE) { /* one stage: Q is given back before dQ, beside which the next one arrives */
+            backward_multiply_dk<C>(dk, x.ds, q_at, consumer);
+            wgmma_wait<1>();
+            hold(dv);
+            hold(x.weights);
+            if (lane == 0)
+                mbar_arrive(bars.do_empty + 8 * stage);
+            wgmma_wait<0>();
+            hold(dk);
+            hold(x.ds);
+            if (lane == 0)
+                mbar_arrive(bars.q_empty + 8 * stage);
         }
+        hold(dq);
+        wgmma_fence();
+        a = descriptor(ds_at + (C::M == 128 ? consumer * (C::N * 128) : 0), 16);
+        b = descriptor(smem + (C::M == 128 ? 0 : consumer * (C::DQ_COLUMNS * C::N * 2)), C::N * 128);
 #pragma unroll
         for (int k = 0; k < C::N / 16; k++)
             ringx_wgmma<T, C::DQ_COLUMNS>::template ss<1, 1>(dq, a + (uint64_t)(k * 2048 >> 4),
                                                              b + (uint64_t)(k * 2048 >> 4), k > 0);
         wgmma_commit();
-        b = descriptor(q_at, C::M * 128);
-#pragma unroll
-        for (int k = 0; k < C::M / 16; k++)
-            ringx_wgmma<T, C::DK>::template rs<1>(dk, x.ds + 4 * k, b + (uint64_t)(k * 2048 >> 4), 1);
-        wgmma_commit();
-        wgmma_wait<2>();
-        hold(dv);
-        hold(x.weights);
-        if (lane == 0)
-            mbar_arrive(bars.do_empty + 8 * stage);
-        wgmma_wait<1>();
+        if (!C::WIDE) {
+            backward_multiply_dk<C>(dk, x.ds, q_at, consumer);
+            wgmma_wait<2>();
+            hold(dv);
+            hold(x.weights);
+            if (lane == 0)
+                mbar_arrive(bars.do_empty + 8 * stage);
+            wgmma_wait<1>();
+        } else {
+            wgmma_wait<0>();
+        }
         hold(dq);
         mbar_wait(bars.dq_empty, (count & 1) ^ 1);
 #pragma unroll
         for (int i = 0; i < C::DQ_COLUMNS / 4; i++) {
             int row = warp * 16 + lane / 4 + i % 2 * 8 + (C::M == 128 ? 64 * consumer : 0);
-            int d = i / 2 * 8 + column + (C::M == 128 ? 0 : 64 * consumer);
+            int d = i / 2 * 8 + column + (C::M == 128 ? 0 : C::DQ_COLUMNS * consumer);
             float2 *to = (float2 *)(base + C::DQ_AT + d / 32 * (C::M * 128) + row * 128 +
                                     (((d % 32 / 4) ^ (row & 7)) << 4) + d % 4 * 4);
             if (C::DK % 64 == 0 || d < C::DQ_BOXES * 32)
@@ -465,16 +497,19 @@ __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_param
         __syncwarp();
         if (lane == 0)
             mbar_arrive(bars.dq_full);
-        wgmma_wait<0>();
-        hold(dk);
-        hold(x.ds);
-        if (lane == 0)
-            mbar_arrive(bars.q_empty + 8 * stage);
+        if (!C::WIDE) {
+            wgmma_wait<0>();
+            hold(dk);
+            hold(x.ds);
+            if (lane == 0)
+                mbar_arrive(bars.q_empty + 8 * stage);
+        }
     }
     const ringx_cuda_run &keys = p.key[t.slice];
-    int token = t.n * C::N + mine;
-    backward_add_rows<C::DK>(p.dk[t.slice], t.batch, t.kv, token, keys.count, column, p.head_dim, p.scale, dk);
-    backward_add_rows<C::DV>(p.dv[t.slice], t.batch, t.kv, token, keys.count, column, p.value_dim, 1.f, dv);
+    int token = t.n * C::N + mine, dk_column = column + (C::WIDE ? consumer * C::DK_OWN : 0);
+    int dv_column = column + (C::WIDE ? consumer * C::DV_OWN : 0);
+    backward_add_rows<C::DK_OWN>(p.dk[t.slice], t.batch, t.kv, token, keys.count, dk_column, p.head_dim, p.scale, dk);
+    backward_add_rows<C::DV_OWN>(p.dv[t.slice], t.batch, t.kv, token, keys.count, dv_column, p.value_dim, 1.f, dv);
 }
 
 #endif
@@ -492,10 +527,12 @@ __global__ void __launch_bounds__(C::THREADS, 1)
         mbar_init(bars.dq_full, 8);
         mbar_init(bars.dq_empty, 1);
         for (int i = 0; i < C::STAGES; i++) {
-            mbar_init(bars.q_full + 8 * i, 2); /* the copy and the statistics */
+            mbar_init(bars.q_full + 8 * i, 1);
             mbar_init(bars.q_empty + 8 * i, 8);
             mbar_init(bars.do_full + 8 * i, 1);
             mbar_init(bars.do_empty + 8 * i, 8);
+            mbar_init(bars.stats_full + 8 * i, 32);
+            mbar_init(bars.stats_empty + 8 * i, 256);
         }
         fence_mbar_init();
     }

@@ -5,7 +5,8 @@
 
 #define RINGX_BACKWARD(T, DK, DV, M, EXTRA)                                                                            \
     {                                                                                                                  \
-        DK, DV, EXTRA, true, 128, M, 384, ringx_backward_config<T, DK, DV, M, EXTRA>::SMEM,                            \
+        DK, DV, EXTRA, true, ringx_backward_config<T, DK, DV, M, EXTRA>::N, M, 384,                                    \
+            ringx_backward_config<T, DK, DV, M, EXTRA>::SMEM,                                                          \
             (const void *)ringx_sm90_backward<ringx_backward_config<T, DK, DV, M, EXTRA>>                              \
     }
 
@@ -14,5 +15,6 @@
 #else
 #define RINGX_BACKWARD_BOTH(T, DK, DV, M) RINGX_BACKWARD(T, DK, DV, M, false), RINGX_BACKWARD(T, DK, DV, M, true)
 #define RINGX_BACKWARD_LIST(T)                                                                                         \
-    RINGX_BACKWARD_BOTH(T, 64, 64, 128), RINGX_BACKWARD_BOTH(T, 96, 96, 64), RINGX_BACKWARD_BOTH(T, 128, 128, 64)
+    RINGX_BACKWARD_BOTH(T, 64, 64, 128), RINGX_BACKWARD_BOTH(T, 96, 96, 64), RINGX_BACKWARD_BOTH(T, 128, 128, 64),     \
+        RINGX_BACKWARD_BOTH(T, 256, 128, 64), RINGX_BACKWARD_BOTH(T, 256, 256, 64)
 #endif

@@ -33,7 +33,6 @@ __device__ __forceinline__ void wait_for_turn(const int *turn, int mine)
 
 __device__ __forceinline__ void pass_turn(int *turn)
 {
-    __threadfence();
     asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");
 }
 #endif
