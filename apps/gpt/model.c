@@ -174,9 +174,9 @@ size_t gpt_model_bytes(const gpt_model *m)
 
 /* ---- loss and gradients ---- */
 
-static int forward(gpt_model *m, const gpt_batch *b)
+int model_forward(gpt_model *m, const int32_t *ids)
 {
-    TRY(model_embed(m, b->ids));
+    TRY(model_embed(m, ids));
     for (int64_t layer = 0; layer < m->config.layers; layer++) {
         TRY(layer_attention(m, layer));
         TRY(layer_mlp(m, layer));
@@ -199,7 +199,7 @@ static int sum_nll(gpt_model *m, double *nll)
 
 int gpt_model_loss(gpt_model *m, const gpt_batch *b, double *nll)
 {
-    TRY(forward(m, b));
+    TRY(model_forward(m, b->ids));
     TRY(model_head(m, b, 0, false));
     return sum_nll(m, nll);
 }
@@ -208,7 +208,7 @@ int gpt_model_train(gpt_model *m, const gpt_batch *b, double scale, double *nll)
 {
     if (m->run.forward_only)
         return fail(CODE_INTERNAL, "a run prepared for forward only has no gradients");
-    TRY(forward(m, b));
+    TRY(model_forward(m, b->ids));
     TRY(model_head(m, b, scale, true));
     for (int64_t layer = m->config.layers - 1; layer >= 0; layer--)
         TRY(layer_backward(m, layer));

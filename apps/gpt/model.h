@@ -75,7 +75,7 @@ typedef struct gpt_run {
 
 /* Collective over the context group.  Makes plan and buffers; again for another run. */
 int gpt_model_prepare(gpt_model *m, const gpt_run *run);
-void gpt_model_release(gpt_model *m); /* ends the run; to be done before its groups are destroyed */
+void gpt_model_release(gpt_model *m);                   /* ends the run; to be done before its groups are destroyed */
 int64_t gpt_model_local_tokens(const gpt_model *m);     /* of a sample, on this rank */
 const int64_t *gpt_model_positions(const gpt_model *m); /* of those, in the whole sample */
 const ringx_plan *gpt_model_plan(const gpt_model *m);   /* ringx_shard brings a sample's tokens to its ranks */

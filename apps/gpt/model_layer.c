@@ -97,6 +97,16 @@ static int residual(gpt_model *m, size_t output, int64_t tokens, const nn_array 
     return m->on.ops->add(&m->on, &s);
 }
 
+static int attend(gpt_model *m, int64_t layer, const kept_attention *k)
+{
+    if (m->cache)
+        TRY(cache_fill(m, layer, k));
+    if (m->decoding)
+        return cache_attend(m, layer, k);
+    ringx_args args = attention_args(m, k);
+    return fail_status(ringx_forward(m->plan, &args), "attention of layer %lld", (long long)layer);
+}
+
 int layer_attention(gpt_model *m, int64_t layer)
 {
     const kept_attention *k = kept_of(m, layer);
@@ -110,8 +120,7 @@ int layer_attention(gpt_model *m, int64_t layer)
         TRY(project(m, parameter_of(layer, V_PROJ), p.tokens, m->normal, rows_from(k->v, t)));
     }
     TRY(rotate_both(m, k->q, k->k, false));
-    ringx_args args = attention_args(m, k);
-    TRY(fail_status(ringx_forward(m->plan, &args), "attention of layer %lld", (long long)layer));
+    TRY(attend(m, layer, k));
     for (int64_t t = 0; t < m->tokens; t += m->chunk) {
         nn_array from_to[3] = {rows_from(k->out, t), rows_from(x, t), rows_from(k->middle, t)};
         TRY(residual(m, parameter_of(layer, O_PROJ), piece_at(m, t).tokens, from_to));

@@ -69,7 +69,7 @@ static void lay_out(gpt_model *m, arena *a)
     m->rope = take(a, (size_t)(m->local_tokens * m->config.rotary_dim) * sizeof *m->rope);
 }
 
-static int rope_table(gpt_model *m)
+int model_rope_table(gpt_model *m)
 {
     int64_t pairs = m->config.rotary_dim / 2;
     double *frequencies = allocate((size_t)pairs * sizeof *frequencies);
@@ -102,7 +102,7 @@ int model_memory_create(gpt_model *m)
                     (long long)m->tokens));
     a = (arena){.base = m->memory};
     lay_out(m, &a);
-    return rope_table(m);
+    return model_rope_table(m);
 }
 
 void model_memory_free(gpt_model *m)

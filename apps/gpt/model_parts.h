@@ -60,6 +60,9 @@ struct gpt_model {
     size_t workspace_bytes;
     float *token_nll, *host_nll;
     double *nll;
+
+    struct gpt_cache *cache; /* where keys and values go to; NULL: nowhere */
+    bool decoding;           /* one token, whose attention is over the cache */
 };
 
 /* ---- model_parameters.c, model_memory.c ---- */
@@ -67,6 +70,7 @@ struct gpt_model {
 int model_parameters_create(gpt_model *m);
 int model_memory_create(gpt_model *m);
 void model_memory_free(gpt_model *m);
+int model_rope_table(gpt_model *m); /* of its positions */
 
 /* ---- views ---- */
 
@@ -105,6 +109,13 @@ static inline float *gradient_of(const gpt_model *m, size_t parameter)
 {
     return m->gradients + m->parameters[parameter].offset;
 }
+
+/* model.c: what is before the loss */
+int model_forward(gpt_model *m, const int32_t *ids);
+
+/* cache.c: what was rotated and projected goes into the cache; the attention of one token over it */
+int cache_fill(gpt_model *m, int64_t layer, const kept_attention *k);
+int cache_attend(gpt_model *m, int64_t layer, const kept_attention *k);
 
 /* ---- model_layer.c: one layer ---- */
 

@@ -34,6 +34,7 @@ const nn_ops nn_cpu = {
     .embedding_forward = nn_cpu_embedding_forward,
     .embedding_backward = nn_cpu_embedding_backward,
     .loss = nn_cpu_loss,
+    .decode = nn_cpu_decode,
     .patches_gather = nn_cpu_patches_gather,
     .patches_scatter = nn_cpu_patches_scatter,
     .sum_squares = nn_cpu_sum_squares,

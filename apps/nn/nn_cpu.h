@@ -24,6 +24,7 @@ int nn_cpu_rope(const nn_context *on, const nn_rope *r);
 int nn_cpu_embedding_forward(const nn_context *on, const nn_embedding *e);
 int nn_cpu_embedding_backward(const nn_context *on, const nn_embedding *e);
 int nn_cpu_loss(const nn_context *on, const nn_loss *l);
+int nn_cpu_decode(const nn_context *on, const nn_decode *d);
 int nn_cpu_patches_gather(const nn_context *on, const nn_patches *p);
 int nn_cpu_patches_scatter(const nn_context *on, const nn_patches *p);
 int nn_cpu_sum_squares(const nn_context *on, const float *values, int64_t count, double *sum);

@@ -125,6 +125,17 @@ typedef struct nn_loss {
 } nn_loss;
 size_t nn_loss_workspace(const nn_loss *l);
 
+/* Attention of one query over keys of which each rank of `reduce` has a part, maybe none: out = softmax(scale·q·k)·v; 0
+ * if there are no keys at all.  Heads share kv heads in turn. */
+typedef struct nn_decode {
+    int64_t heads, kv_heads, head_dim, keys; /* keys: of this rank */
+    double scale;
+    nn_array q, k, v, out; /* [heads·head_dim], [keys][kv_heads·head_dim], the same, as q */
+    void *workspace;       /* nn_decode_workspace bytes */
+    const nn_reduce *reduce;
+} nn_decode;
+size_t nn_decode_workspace(const nn_decode *d);
+
 /* Non-overlapping patches of an image [batch][channels][height][width] as rows [batch·tokens][channels·patch·patch];
  * gather: image to patches, scatter: patches to image, which is the backward of it (patches not listed stay as they
  * are). */
@@ -171,6 +182,7 @@ typedef struct nn_ops {
     int (*embedding_forward)(const nn_context *on, const nn_embedding *e);
     int (*embedding_backward)(const nn_context *on, const nn_embedding *e);
     int (*loss)(const nn_context *on, const nn_loss *l);
+    int (*decode)(const nn_context *on, const nn_decode *d);
     int (*patches_gather)(const nn_context *on, const nn_patches *p);
     int (*patches_scatter)(const nn_context *on, const nn_patches *p);
     int (*sum_squares)(const nn_context *on, const float *values, int64_t count, double *sum);

@@ -18,7 +18,6 @@
 #include "shared/report.h"
 #include "shared/safetensors.h"
 
-#undef fail
 #include <cmocka.h>
 
 static const nn_context cpu = {&nn_cpu, NULL};
