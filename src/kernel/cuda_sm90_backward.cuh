@@ -5,11 +5,11 @@
  * launch   a grid of key tiles × kv heads × batch, first tiles first (under a causal mask they see most) but see
  *          cuda_turns.cuh, 384 threads:
  *          a producer warp (Q, dO by bulk tensor copies), a warp that loads lse and delta, a warp that adds dQ to
- *          memory, and two consumer warpgroups of 64 keys each.  Above 128 columns both have the same 64 keys, compute
- *          S and dP alike (7 products for 5) and share out the columns of dK, dV and dQ, which registers then hold.
- * reads    K, V once; Q, dO, lse, delta for each live block.
- * writes   dk, dv += once from registers (no other block owns these keys); dq += by bulk reductions in L2.
- * numerics scores, sums and all gradients fp32; weights and ds rounded to the input type before products.
+ *          memory (and one that waits for its turns), and two consumer warpgroups of 64 keys each.  Above 128 columns
+ * both have the same 64 keys, compute S and dP alike (7 products for 5) and share out the columns of dK, dV and dQ,
+ * which registers then hold. reads    K, V once; Q, dO, lse, delta for each live block. writes   dk, dv += once from
+ * registers (no other block owns these keys); dq += by bulk reductions in L2. numerics scores, sums and all gradients
+ * fp32; weights and ds rounded to the input type before products.
  *
  * A consumer computes the transposed scores S = K·Qᵀ, so that weights and ds leave the matrix unit in the layout of a
  * left operand: dV += P·dO and dK += dS·Q read them from registers.  Only dS goes to shared memory, for dQ = dSᵀ·K, of
@@ -36,7 +36,7 @@ template <typename T_, int DK_, int DV_, int M_, bool EXTRA_> struct ringx_backw
     static constexpr int DS_AT = DO_AT + STAGES * DO_BYTES, DQ_AT = DS_AT + 2 * DS_BYTES;
     static constexpr int ROWS_AT = DQ_AT + DQ_BYTES, STATS_AT = ROWS_AT + 128 * 16;
     static constexpr int RANGES_AT = STATS_AT + STAGES * 2 * M * 4, BARS_AT = RANGES_AT + 16 * RINGX_SM90_QUERIES;
-    static constexpr int SMEM = BARS_AT + 8 * (3 + 6 * STAGES);
+    static constexpr int SMEM = BARS_AT + 8 * (7 + 6 * STAGES);
     static constexpr int DQ_COLUMNS = WIDE ? DK_OWN : M == 128 ? DK : 64;   /* of the first warpgroup's half */
     static constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240; /* 128·24 + 256·240 = 384·168 */
 };
@@ -119,14 +119,17 @@ struct ringx_backward_walk {
 };
 
 template <class C> struct ringx_backward_bars {
-    uint32_t kv_full, dq_full, dq_empty, q_full, q_empty, do_full, do_empty, stats_full, stats_empty;
+    uint32_t kv_full, dq_full, dq_empty, turn_come, turn_taken, q_full, q_empty, do_full, do_empty, stats_full,
+        stats_empty;
 
     __device__ __forceinline__ explicit ringx_backward_bars(uint32_t smem)
     {
         kv_full = smem + C::BARS_AT;
         dq_full = kv_full + 8;
         dq_empty = kv_full + 16;
-        q_full = kv_full + 24;
+        turn_come = kv_full + 24; /* two each */
+        turn_taken = kv_full + 40;
+        q_full = kv_full + 56;
         q_empty = q_full + 8 * C::STAGES;
         do_full = q_empty + 8 * C::STAGES;
         do_empty = do_full + 8 * C::STAGES;
@@ -198,6 +201,28 @@ __device__ __forceinline__ void backward_load_stats(const ringx_sm90_backward_pa
     }
 }
 
+__device__ __forceinline__ int *backward_turn_of(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
+                                                 const ringx_backward_walk &walk)
+{
+    int tiles_before = walk.iq ? p.query[walk.iq - 1].tiles : 0;
+    return p.turn + ((int64_t)t.batch * p.q_heads + walk.head) * p.q_tiles + tiles_before + walk.m;
+}
+
+/* Ordered sums: waits for each block's turn, up to two blocks ahead of the one that adds. */
+template <class C>
+__device__ __forceinline__ void backward_wait_turns(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
+                                                    const ringx_cuda_range *ranges, uint32_t smem)
+{
+    ringx_backward_bars<C> bars(smem);
+    ringx_backward_walk walk;
+    walk.start(p, t, ranges);
+    for (uint32_t count = 0; walk.next(p); count++) {
+        wait_for_turn(backward_turn_of(p, t, walk), backward_turn(p, C::N, walk.iq, walk.m, C::M, t.slice, t.n));
+        mbar_wait(bars.turn_taken + 8 * (count & 1), (count >> 1 & 1) ^ 1);
+        mbar_arrive(bars.turn_come + 8 * (count & 1));
+    }
+}
+
 /* Adds each block's dQ to memory as soon as both warpgroups have put it in shared memory.  In ordered sums a turn is
  * passed on when the next block's addition has been issued: by then the one before has arrived. */
 template <class C>
@@ -207,15 +232,14 @@ __device__ __forceinline__ void backward_add_dq(const ringx_sm90_backward_params
     ringx_backward_bars<C> bars(smem);
     ringx_backward_walk walk;
     walk.start(p, t, ranges);
-    int *turn = nullptr, *before = nullptr;
+    int *before = nullptr;
     for (uint32_t count = 0; walk.next(p); count++) {
+        mbar_wait(bars.dq_full, count & 1);
         if (p.turn) {
-            int tiles_before = walk.iq ? p.query[walk.iq - 1].tiles : 0;
-            turn = p.turn + ((int64_t)t.batch * p.q_heads + walk.head) * p.q_tiles + tiles_before + walk.m;
-            wait_for_turn(turn, backward_turn(p, C::N, walk.iq, walk.m, C::M, t.slice, t.n));
+            mbar_wait(bars.turn_come + 8 * (count & 1), count >> 1 & 1);
+            mbar_arrive(bars.turn_taken + 8 * (count & 1));
             fence_proxy_global();
         }
-        mbar_wait(bars.dq_full, count & 1);
         for (int c = 0; c < C::DQ_BOXES; c++)
             tma_reduce_add(&p.dq[walk.iq], smem + C::DQ_AT + c * C::M * 128, c * 32, walk.m * C::M, walk.head, t.batch);
         bulk_commit();
@@ -226,7 +250,7 @@ __device__ __forceinline__ void backward_add_dq(const ringx_sm90_backward_params
             fence_proxy_global();
             pass_turn(before);
         }
-        before = turn;
+        before = p.turn ? backward_turn_of(p, t, walk) : nullptr;
     }
     bulk_wait<0>();
     if (before) {
@@ -526,6 +550,10 @@ __global__ void __launch_bounds__(C::THREADS, 1)
         mbar_init(bars.kv_full, 1);
         mbar_init(bars.dq_full, 8);
         mbar_init(bars.dq_empty, 1);
+        for (int i = 0; i < 2; i++) {
+            mbar_init(bars.turn_come + 8 * i, 1);
+            mbar_init(bars.turn_taken + 8 * i, 1);
+        }
         for (int i = 0; i < C::STAGES; i++) {
             mbar_init(bars.q_full + 8 * i, 1);
             mbar_init(bars.q_empty + 8 * i, 8);
@@ -550,6 +578,8 @@ __global__ void __launch_bounds__(C::THREADS, 1)
             backward_load_stats<C>(p, t, ranges, smem, base);
         else if (threadIdx.x == 64)
             backward_add_dq<C>(p, t, ranges, smem);
+        else if (threadIdx.x == 96 && p.turn)
+            backward_wait_turns<C>(p, t, ranges, smem);
     } else {
         registers_up<C::CONSUMER_REGISTERS>();
         backward_consume<C>(p, t, ranges, smem, base, (int)threadIdx.x / 128 - 1);
