@@ -81,6 +81,7 @@ static int read_fields(const reading *r, gpt_config *c)
     TRY(whole(r, "head_dim", c->width / c->heads, &c->head_dim));
     TRY(whole(r, "intermediate_size", -1, &c->inner));
     TRY(whole(r, "vocab_size", -1, &c->vocabulary));
+    TRY(whole(r, "max_position_embeddings", 0, &c->max_positions));
     TRY(real(r, r->root, "rms_norm_eps", 1e-6, &c->norm_eps));
     TRY(must_be_off(r, "attention_bias"));
     TRY(must_be_off(r, "mlp_bias"));

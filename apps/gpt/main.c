@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const gpt_command *const commands[] = {&gpt_tokenizer_train, &gpt_tokenizer_encode, &gpt_tokenizer_decode};
+static const gpt_command *const commands[] = {&gpt_tokenizer_train, &gpt_tokenizer_encode, &gpt_tokenizer_decode,
+                                              &gpt_generate_command};
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 static void list_commands(FILE *to, const char *group)

@@ -14,7 +14,8 @@
 
 typedef struct gpt_config {
     int64_t layers, width, heads, kv_heads, head_dim, inner, vocabulary;
-    int64_t rotary_dim; /* columns of a head that turn, even; 0: head_dim */
+    int64_t max_positions; /* that it was made for; 0: not said */
+    int64_t rotary_dim;    /* columns of a head that turn, even; 0: head_dim */
     double norm_eps, rope_theta;
     nn_rope_scaling rope_scaling;
     bool tied;              /* the head is the embedding */

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* The options that say which model, on which ranks, with which tokenizer: shared by subcommands that run one. */
+#ifndef GPT_MODEL_OPTIONS_H
+#define GPT_MODEL_OPTIONS_H
+
+#include "gpt/model.h"
+#include "gpt/tokenizer_options.h"
+
+typedef struct model_settings {
+    const char *folder;
+    int64_t dtype, tensor_ranks;
+} model_settings;
+
+/* Rows for a settings struct S with the member `model`. */
+#define MODEL_ROWS(S)                                                                                                  \
+    {.name = "model",                                                                                                  \
+     .value = "FOLDER",                                                                                                \
+     .text = "config.json and safetensors files as of Hugging Face; its tokenizer.json is the tokenizer",              \
+     .kind = OPTION_TEXT,                                                                                              \
+     .field = offsetof(S, model.folder)},                                                                              \
+        {.name = "dtype",                                                                                              \
+         .value = "NAME",                                                                                              \
+         .text = "of weights and activations: f32 (default), bf16 or f16",                                             \
+         .kind = OPTION_CHOICE,                                                                                        \
+         .field = offsetof(S, model.dtype),                                                                            \
+         .choices = model_dtypes},                                                                                     \
+    {                                                                                                                  \
+        .name = "model-parallel-size", .value = "N",                                                                   \
+        .text = "ranks that share each matrix (default 1); tokens are over the others", .kind = OPTION_INTEGER,        \
+        .field = offsetof(S, model.tensor_ranks), .low = 1, .high = 65536                                              \
+    }
+extern const char *const model_dtypes[];
+
+typedef struct model_session { /* what a subcommand works with */
+    group *world;
+    parallel ranks;
+    gpt_model *model;
+    tokenizer *tokenizer;
+} model_session;
+
+/* Collective over the ranks that the launcher started.  On failure on any rank: all fail, and all but the first rank
+ * keep no message. */
+int session_open(model_session *s, const model_settings *model, const tokenizer_settings *words);
+/* Closes and passes the code on, the same on every rank. */
+int session_close(model_session *s, int code);
+
+#endif
