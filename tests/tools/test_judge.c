@@ -57,7 +57,7 @@ static void destroy(example *e)
 
 static bool good(example *e, verdict *v)
 {
-    judge(&e->problem, RINGX_F32, 1, &e->results, &e->reference, v);
+    judge(&e->problem, (roundings){RINGX_F32, 1, false}, &e->results, &e->reference, v);
     assert_true(v->good == (v->why[0] == '\0'));
     return v->good;
 }

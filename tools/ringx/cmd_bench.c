@@ -87,7 +87,8 @@ static int verify(crew *c, const settings *s, const checked *k, const char *pres
     if (!code)
         code = trial_run(c, &t);
     if (!code && c->rank == 0) {
-        judge(&k->problem, t.options.wire, c->ranks, &results, &k->reference, &found);
+        roundings how = {t.options.wire, c->ranks, t.options.device == RINGX_CUDA};
+        judge(&k->problem, how, &results, &k->reference, &found);
         if (!found.good)
             code = fail(CODE_WRONG, "%s: wrong result for %lld tokens: %s", preset, (long long)k->problem.tokens,
                         found.why);

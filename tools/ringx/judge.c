@@ -157,15 +157,23 @@ static double wire_error(ringx_dtype wire, int ranks)
     return wire == RINGX_F32 || ranks == 1 ? 0 : WIRE * tolerances[wire].roundoff * sqrt(ranks);
 }
 
-static void judge_tensor(const ringx_problem *p, tensor_id id, const void *result, const reference *r, double score,
-                         double wire, verdict *v)
+typedef struct allowance { /* what a result may be off by, besides its own rounding */
+    double score, wire;
+    bool weights;
+} allowance;
+
+static void judge_tensor(const ringx_problem *p, tensor_id id, const void *result, const reference *r,
+                         const allowance *a, verdict *v)
 {
     const tolerance *t = &tolerances[p->dtype];
     size_t n = tensor_elements(p, id);
     double size = norm(r->data[id], n), off = distance(p, id, result, r->data[id]);
     sizes natural = natural_sizes(r, p, id);
-    double allowed = SUMS * FLOAT_ROUNDOFF * score * (size + natural.sums) +
-                     (t->results * t->roundoff + wire) * (size + natural.results) + t->smallest * sqrt((double)n);
+    double allowed = SUMS * FLOAT_ROUNDOFF * a->score * (size + natural.sums) +
+                     (t->results * t->roundoff + a->wire) * (size + natural.results) + t->smallest * sqrt((double)n);
+    /* Each weight is off by up to a roundoff; of equal weights 1/tokens a sum has this size before it cancels. */
+    if (a->weights)
+        allowed += t->roundoff * natural.sums / sqrt(fmax(1, (double)p->tokens));
     bool cancelled = size < 1e-6 * natural.sums; /* its relative error would say nothing */
     v->error[id] = off == 0 || cancelled ? 0 : off / size;
     note(v, id, off == 0 ? 0 : off / allowed, "distance", off, allowed);
@@ -209,15 +217,15 @@ static void judge_empty_rows(const ringx_problem *p, tensor_id id, const void *r
     }
 }
 
-void judge(const ringx_problem *p, ringx_dtype wire, int ranks, const whole *results, const reference *r, verdict *v)
+void judge(const ringx_problem *p, roundings how, const whole *results, const reference *r, verdict *v)
 {
     *v = (verdict){.good = true};
-    double score = score_size(r, p), lost = wire_error(wire, ranks);
-    judge_lse(p, results->data[T_LSE], r->data[T_LSE], score, lost, v);
+    const allowance a = {score_size(r, p), wire_error(how.wire, how.ranks), how.weights && p->dtype != RINGX_F32};
+    judge_lse(p, results->data[T_LSE], r->data[T_LSE], a.score, a.wire, v);
     for (tensor_id id = T_OUT; id <= T_DV; id++) {
         if (!results->data[id] || !r->data[id])
             continue;
-        judge_tensor(p, id, results->data[id], r, score, lost, v);
+        judge_tensor(p, id, results->data[id], r, &a, v);
         if (id == T_OUT || id == T_DQ)
             judge_empty_rows(p, id, results->data[id], r->data[T_LSE], v);
     }

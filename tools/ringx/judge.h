@@ -20,9 +20,14 @@ typedef struct verdict {
     char why[200];         /* of what is not good */
 } verdict;
 
-/* NaN is never good; lse = -inf must match exactly, and rows without keys must be exactly zero.  Partial results of
- * `ranks` ranks travelled as `wire`. */
-void judge(const ringx_problem *p, ringx_dtype wire, int ranks, const whole *results, const reference *r, verdict *v);
+typedef struct roundings { /* on the way to a result, besides that of the result itself */
+    ringx_dtype wire;      /* partial results of `ranks` ranks travelled as this */
+    int ranks;
+    bool weights; /* weights and dS were rounded to the dtype before their products (matrix units of GPUs) */
+} roundings;
+
+/* NaN is never good; lse = -inf must match exactly, and rows without keys must be exactly zero. */
+void judge(const ringx_problem *p, roundings how, const whole *results, const reference *r, verdict *v);
 
 /* ‖x - r‖ / ‖r‖ of one tensor of results; NaN if any element is NaN, 0 if both are zero. */
 double relative_error(const ringx_problem *p, tensor_id id, const void *result, const double *exact);

@@ -47,7 +47,8 @@ static int compare(const drawn *d, const whole *inputs, const whole *results, ve
     int code = reference_create(&r, &d->problem, inputs);
     if (code)
         return code;
-    judge(&d->problem, d->options.wire, d->ranks, results, &r, found);
+    roundings how = {d->options.wire, d->ranks, d->options.device == RINGX_CUDA};
+    judge(&d->problem, how, results, &r, found);
     reference_destroy(&r);
     return found->good ? CODE_GOOD : fail(CODE_WRONG, "%s", found->why);
 }
