@@ -12,5 +12,6 @@ typedef struct gpt_command {
 
 extern const gpt_command gpt_tokenizer_train, gpt_tokenizer_encode, gpt_tokenizer_decode, gpt_preprocess;
 extern const gpt_command gpt_generate_command;
+extern const gpt_command gpt_train;
 
 #endif

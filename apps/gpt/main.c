@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const gpt_command *const commands[] = {&gpt_tokenizer_train, &gpt_tokenizer_encode, &gpt_tokenizer_decode,
-                                              &gpt_generate_command};
+                                              &gpt_generate_command, &gpt_train};
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 static void list_commands(FILE *to, const char *group)

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* ringx-gpt train. */
+#include "gpt/cmd_train.h"
+#include "gpt/gpt_command.h"
+
+#include "train/stop.h"
+
+#include <string.h>
+
+#define MOST_FILES 64
+
+typedef struct train_settings {
+    given_arguments given;
+    file_list configs, settings;
+    const char *folder;
+} train_settings;
+
+static int read_configuration(const train_settings *s, group *world, config *c)
+{
+    char *settings[MOST_FILES + 1] = {NULL};
+    if (s->configs.count == 0 || s->settings.count > MOST_FILES)
+        return fail(CODE_USAGE, s->configs.count ? "at most %d settings" : "--config needs at least one YAML file",
+                    MOST_FILES);
+    for (size_t i = 0; i < s->settings.count; i++)
+        settings[i] = s->settings.items[i];
+    return group_agree(world, config_read(c, s->folder, s->configs.items, s->configs.count, settings));
+}
+
+/* The files that were read, each once. */
+static void list_files(const config *c, const char *files[MOST_FILES + 1])
+{
+    size_t count = 0;
+    for (size_t row = 0; row < config_key_count(); row++) {
+        bool known = !c->from[row].file;
+        for (size_t i = 0; i < count && !known; i++)
+            known = strcmp(files[i], c->from[row].file) == 0;
+        if (!known && count < MOST_FILES)
+            files[count++] = c->from[row].file;
+    }
+    files[count] = NULL;
+}
+
+static int train_with(group *world, config *c)
+{
+    training t;
+    const char *files[MOST_FILES + 1];
+    list_files(c, files);
+    int code = training_create(&t, world, c, stdout);
+    if (code)
+        return code;
+    if (t.log) {
+        fprintf(t.log,
+                "ringx-gpt train: %d ranks, tensor %d × context %d × data %d; %zu parameters here; MFU counts "
+                "causal attention once and no recomputation\n",
+                group_ranks(world), t.p.size[0], t.p.size[1], t.p.size[2], gpt_model_elements(t.m));
+        config_print(c, t.log);
+        fflush(t.log);
+    }
+    code = training_resume(&t);
+    stop_watch();
+    if (!code)
+        code = training_run(&t, files);
+    training_destroy(&t);
+    return code;
+}
+
+static int train(void *settings)
+{
+    const train_settings *s = settings;
+    config c;
+    group *world;
+    int code = group_world(&world);
+    if (code)
+        return code;
+    code = read_configuration(s, world, &c);
+    if (!code) {
+        code = train_with(world, &c);
+        config_free(&c);
+    }
+    if (group_rank(world) != 0)
+        failure_set(""); /* rank 0 says it */
+    group_destroy(world);
+    group_mpi_finish();
+    return code;
+}
+
+static const option train_rows[] = {
+    {.name = "config",
+     .value = "FILE…",
+     .text = "YAML files with the original's keys, merged; .yml may be left out",
+     .kind = OPTION_FILES,
+     .field = offsetof(train_settings, configs)},
+    {.name = "folder",
+     .value = "DIR",
+     .text = "where they are",
+     .kind = OPTION_TEXT,
+     .field = offsetof(train_settings, folder)},
+    {.name = "set",
+     .value = "KEY=VALUE…",
+     .text = "replaces what the files say, as in train_iters=100 optimizer.params.lr=1e-3",
+     .kind = OPTION_FILES,
+     .field = offsetof(train_settings, settings)},
+    {.name = "help", .text = "print this help", .kind = OPTION_FLAG, .field = offsetof(train_settings, given.help)},
+    {0}};
+static const option_group train_groups[] = {{"Configuration", train_rows}, {0}};
+
+const gpt_command gpt_train = {
+    .options = {.program = "ringx-gpt",
+                .name = "train",
+                .text = "trains a model; under mpirun or srun on many ranks",
+                .help = "With save set, checkpoints are whole or not there; with load set, training goes on from the\n"
+                        "newest, on any number of ranks. SIGTERM and SIGUSR1 save and end with 75; 80: the loss or a\n"
+                        "gradient was not finite.\n",
+                .groups = train_groups,
+                .run = train},
+    .settings_bytes = sizeof(train_settings),
+};

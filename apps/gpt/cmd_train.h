@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* A training run: what its parts share.  Everything is the same for one rank and for many. */
+#ifndef RINGX_GPT_CMD_TRAIN_H
+#define RINGX_GPT_CMD_TRAIN_H
+
+#include "gpt/corpus.h"
+#include "gpt/model.h"
+#include "train/checkpoint.h"
+#include "train/config.h"
+#include "train/events.h"
+#include "train/rates.h"
+#include "train/train_log.h"
+#include "train/zero.h"
+
+typedef enum train_timer { TIMER_BATCH, TIMER_MODEL, TIMER_REDUCE, TIMER_OPTIMIZER, TRAIN_TIMERS } train_timer;
+
+typedef struct training {
+    config *c;
+    group *world;
+    parallel p;
+    int64_t dp, vocabulary;
+    int32_t eod;
+    nn_context on;
+    gpt_model *m;
+    ringx_options attention;
+    zero z;
+    zero_tensor *tensors;
+    size_t n_tensors;
+    corpus *train, *valid, *test;
+    int32_t *sample;        /* [S + 1] */
+    int32_t *ids, *targets; /* [accumulation steps][micro-batch][local tokens] */
+    float *mask;
+    lr_schedule rates;
+    loss_scaler scaler;
+    int64_t iteration; /* steps done */
+    events board;      /* rank 0's */
+    FILE *log;         /* rank 0's; NULL on others */
+    /* since the last log line */
+    double seconds, loss_sum, timers[TRAIN_TIMERS];
+    int64_t steps, losses, not_finite;
+    bool told_memory;
+    double last_loss;  /* of the last step, over all ranks */
+    double last_norm;  /* of its gradient, before clipping */
+    double valid_loss; /* of the last evaluation; NaN before */
+} training;
+
+/* cmd_train_setup.c.  Everything that can be wrong is found here, on all ranks, before the first step.  c: read and
+ * checked; log: where rank 0 writes, NULL: nowhere. */
+int training_create(training *t, group *world, config *c, FILE *log);
+void training_destroy(training *t);
+
+/* cmd_train_state.c.  files: rank 0's configuration files, to be copied. */
+int training_save(training *t, const char *const *files);
+/* From the folder `load` of the configuration; iteration stays 0 if it holds no checkpoint. */
+int training_resume(training *t);
+
+/* cmd_train_batch.c.  This rank's tokens of samples first … first+count-1 of a corpus, into slot `at` of ids, targets
+ * and mask; *tokens += Σ mask of whole samples. */
+int training_read(training *t, const corpus *from, int64_t first, int64_t count, int64_t at, double *tokens);
+
+/* cmd_train_step.c */
+int training_step(training *t);
+int training_evaluate(training *t, const corpus *from, int64_t first, double *loss); /* eval_iters batches */
+
+/* cmd_train_loop.c.  CODE_STOPPED after a signal, with everything saved. */
+int training_run(training *t, const char *const *files);
+
+#endif

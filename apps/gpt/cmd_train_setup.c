@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/* From a configuration to groups, model, optimizer and data. */
+#include "gpt/cmd_train.h"
+
+#include "gpt/tokenizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int set_up_groups(training *t)
+{
+    int size[AXES], order[AXES];
+    axis axes[AXES];
+    int code = config_layout(t->c, size, order);
+    for (int i = 0; i < AXES; i++)
+        axes[i] = (axis)order[i];
+    if (!code)
+        code = config_batch(t->c, group_ranks(t->world), &t->dp);
+    code = group_agree(t->world, code);
+    return code ? code : parallel_create(&t->p, t->world, size, axes);
+}
+
+/* ---- model ---- */
+
+static int find_vocabulary(training *t)
+{
+    static const tokenizer_kind kinds[] = {TOKENIZER_HF, TOKENIZER_BYTES, TOKENIZER_TIKTOKEN, TOKENIZER_GPT2,
+                                           TOKENIZER_HF};
+    const config *c = t->c;
+    size_t size = (size_t)c->vocab_size;
+    t->eod = -1;
+    if (!size) {
+        tokenizer *tokens;
+        tokenizer_kind kind = kinds[c->tokenizer_type];
+        if (kind != TOKENIZER_BYTES && !c->vocab_file)
+            return fail(CODE_CONFIGURATION, "vocab_file (the tokenizer's) or vocab_size is required");
+        int code = tokenizer_open(&tokens, kind, c->vocab_file, c->merge_file);
+        if (code)
+            return code;
+        size = tokenizer_size(tokens);
+        t->eod = tokenizer_eod(tokens);
+        tokenizer_close(tokens);
+    }
+    if (c->eod_mask_loss && t->eod < 0)
+        return fail(CODE_CONFIGURATION, "eod_mask_loss: the tokenizer has no end of document");
+    t->vocabulary = tokenizer_padded_size(size, c->make_vocab_size_divisible_by, c->model_parallel_size);
+    return CODE_GOOD;
+}
+
+static double init_std(const config *c, int64_t method)
+{
+    return method == INIT_SMALL  ? gpt_small_init(c->hidden_size)
+           : method == INIT_WANG ? gpt_wang_init(c->num_layers, c->hidden_size)
+                                 : c->init_method_std;
+}
+
+static gpt_config model_config(const training *t)
+{
+    const config *c = t->c;
+    gpt_config g = {.layers = c->num_layers,
+                    .width = c->hidden_size,
+                    .heads = c->num_attention_heads,
+                    .kv_heads = c->num_kv_heads,
+                    .head_dim = c->hidden_size / c->num_attention_heads,
+                    .inner = c->intermediate_size,
+                    .vocabulary = t->vocabulary,
+                    .norm_eps = c->rms_norm_epsilon,
+                    .rope_theta = c->rotary_emb_base,
+                    .tied = !c->no_weight_tying,
+                    .init_std = init_std(c, c->init_method),
+                    .output_init_std = init_std(c, c->output_layer_init_method)};
+    if (c->rope_type)
+        g.rope_scaling = (nn_rope_scaling){c->rope_factor, c->rope_low_freq_factor, c->rope_high_freq_factor,
+                                           (double)c->rope_original_max_position_embeddings};
+    return g;
+}
+
+/* One preset for all layers: a plan is made once and used by each. */
+static int choose_attention(training *t)
+{
+    const text_list *names = &t->c->attention;
+    for (size_t i = 1; i < names->count; i++)
+        if (strcmp(names->items[i], names->items[0]) != 0)
+            return fail(CODE_CONFIGURATION, "attention_config: layer %zu is '%s', layer 0 '%s'; all must be the same",
+                        i, names->items[i], names->items[0]);
+    bool ring = strcmp(names->items[0], "ring") == 0; /* the original's name for what it runs: ringX3 */
+    t->attention = (ringx_options)RINGX_OPTIONS_INIT;
+    t->attention.preset = ring ? "ringX3" : strcmp(names->items[0], "auto") == 0 ? NULL : names->items[0];
+    if (t->c->document_mask)
+        return fail(CODE_CONFIGURATION, "document_mask: training with it is not offered");
+    return CODE_GOOD;
+}
+
+static int set_up_model(training *t)
+{
+    static const ringx_dtype dtypes[] = {RINGX_F32, RINGX_BF16, RINGX_F16};
+    const config *c = t->c;
+    gpt_config g = model_config(t);
+    gpt_groups groups = {t->p.tensor, t->p.context};
+    int code = gpt_model_create(&t->m, &g, dtypes[c->precision], &t->on, groups);
+    if (!code)
+        code = gpt_model_initialise(t->m, (uint64_t)c->seed);
+    gpt_run run = {.batch = c->train_micro_batch_size_per_gpu,
+                   .tokens = c->seq_length,
+                   .chunk = c->mlp_chunk_tokens,
+                   .loss_chunk = c->loss_chunk_tokens,
+                   .recompute = c->checkpoint_activations,
+                   .attention = &t->attention};
+    code = group_agree(t->world, code);
+    if (!code)
+        code = gpt_model_prepare(t->m, &run);
+    return group_agree(t->world, code);
+}
+
+static int set_up_optimizer(training *t)
+{
+    const config *c = t->c;
+    const gpt_parameter *all;
+    t->n_tensors = gpt_model_parameters(t->m, &all);
+    t->tensors = allocate(t->n_tensors * sizeof *t->tensors);
+    int code = group_agree(t->world, t->tensors ? CODE_GOOD : CODE_NO_MEMORY);
+    if (code)
+        return code;
+    for (size_t i = 0; i < t->n_tensors; i++)
+        t->tensors[i] = (zero_tensor){all[i].name, all[i].offset, all[i].count, all[i].decays, all[i].split};
+    static const ringx_dtype dtypes[] = {RINGX_F32, RINGX_BF16, RINGX_F16};
+    zero_model model = {.tensors = t->tensors,
+                        .n_tensors = t->n_tensors,
+                        .elements = gpt_model_elements(t->m),
+                        .weights = gpt_model_weights(t->m),
+                        .dtype = dtypes[c->precision],
+                        .gradients = gpt_model_gradients(t->m),
+                        .on = &t->on};
+    zero_settings settings = {.stage = (int)c->zero_stage,
+                              .optimizer = (optimizer_kind)c->optimizer_type,
+                              .beta1 = c->betas.items[0],
+                              .beta2 = c->betas.items[1],
+                              .eps = c->eps,
+                              .decay = c->weight_decay,
+                              .clip = c->gradient_clipping,
+                              .least_trust = c->min_coeff,
+                              .most_trust = c->max_coeff,
+                              .bucket = (size_t)c->reduce_bucket_size};
+    code = zero_create(&t->z, &model, &settings, &t->p);
+    if (!code)
+        code = group_agree(t->world, zero_adopt(&t->z));
+    return code ? code : zero_clear(&t->z);
+}
+
+/* ---- data ---- */
+
+/* Whether a part of the split gets no document: then there is no such evaluation, as in the original. */
+static int part_is_empty(const config *c, corpus_split which, bool *empty)
+{
+    indexed data;
+    uint64_t ends[4];
+    int code = indexed_open(&data, c->data_path);
+    if (code)
+        return code;
+    code = split_documents(c->split, data.documents, ends);
+    *empty = !code && ends[which + 1] == ends[which];
+    indexed_close(&data);
+    return code;
+}
+
+static int open_corpus(training *t, corpus **made, corpus_split which, int64_t samples)
+{
+    const config *c = t->c;
+    const text_list *lists[] = {&c->train_data_paths, &c->valid_data_paths, &c->test_data_paths};
+    const real_list *weights[] = {&c->train_data_weights, &c->valid_data_weights, &c->test_data_weights};
+    const char *one[] = {c->data_path};
+    bool apart = !c->data_path; /* paths of their own for each split */
+    size_t count = apart ? lists[which]->count : 1;
+    *made = NULL;
+    if (samples == 0 || count == 0)
+        return CODE_GOOD;
+    bool empty = false;
+    int code = apart || which == CORPUS_TRAIN ? CODE_GOOD : part_is_empty(c, which, &empty);
+    if (code || empty)
+        return code;
+    corpus_plan plan = {.prefixes = apart ? (const char *const *)lists[which]->items : one,
+                        .count = count,
+                        .weights = apart && weights[which]->count ? weights[which]->items : NULL,
+                        .split = c->split,
+                        .which = apart ? CORPUS_ALL : which,
+                        .samples = samples,
+                        .length = c->seq_length,
+                        .seed = (uint32_t)c->seed,
+                        .vocabulary = (size_t)t->vocabulary};
+    return corpus_open(made, &plan);
+}
+
+static int set_up_data(training *t)
+{
+    const config *c = t->c;
+    int64_t batch = c->train_batch_size, evaluations = c->eval_interval ? c->train_iters / c->eval_interval + 1 : 1;
+    int64_t eval = c->eval_iters * batch;
+    int code = c->data_path || c->train_data_paths.count
+                   ? CODE_GOOD
+                   : fail(CODE_CONFIGURATION, "data_path or train_data_paths is required");
+    if (!code)
+        code = open_corpus(t, &t->train, CORPUS_TRAIN, c->train_iters * batch);
+    if (!code)
+        code = open_corpus(t, &t->valid, CORPUS_VALID, evaluations * eval);
+    if (!code)
+        code = open_corpus(t, &t->test, CORPUS_TEST, eval);
+    if (!code && c->train_iters > 0 && corpus_samples(t->train) < 1)
+        code = fail(CODE_CONFIGURATION, "the training data hold no sample of %lld tokens", (long long)c->seq_length);
+    size_t rows = (size_t)(c->gradient_accumulation_steps * c->train_micro_batch_size_per_gpu), tokens = 0;
+    if (!multiply(rows, (size_t)gpt_model_local_tokens(t->m), &tokens) || tokens > SIZE_MAX / 8)
+        code = fail(CODE_NO_MEMORY, "a step's tokens do not fit into memory");
+    t->sample = allocate(((size_t)c->seq_length + 1) * sizeof *t->sample);
+    t->ids = allocate(tokens * sizeof *t->ids);
+    t->targets = allocate(tokens * sizeof *t->targets);
+    t->mask = allocate(tokens * sizeof *t->mask);
+    if (!code && !(t->sample && t->ids && t->targets && t->mask))
+        code = CODE_NO_MEMORY;
+    return group_agree(t->world, code);
+}
+
+int training_create(training *t, group *world, config *c, FILE *log)
+{
+    *t = (training){.c = c, .world = world, .on = {.ops = &nn_cpu}, .valid_loss = NAN, .last_loss = NAN};
+    t->log = group_rank(world) == 0 ? log : NULL;
+    t->rates = lr_schedule_of(c);
+    t->scaler = loss_scaler_of(c);
+    int code = set_up_groups(t);
+    if (!code)
+        code = group_agree(world, find_vocabulary(t));
+    if (!code)
+        code = group_agree(world, choose_attention(t));
+    if (!code)
+        code = set_up_model(t);
+    if (!code)
+        code = set_up_optimizer(t);
+    if (!code)
+        code = set_up_data(t);
+    if (!code)
+        code = group_agree(world, group_rank(world) == 0 && log ? events_open(&t->board, c->tensorboard_dir) : 0);
+    if (code)
+        training_destroy(t);
+    return code;
+}
+
+void training_destroy(training *t)
+{
+    events_close(&t->board);
+    free(t->mask);
+    free(t->targets);
+    free(t->ids);
+    free(t->sample);
+    corpus_close(t->test);
+    corpus_close(t->valid);
+    corpus_close(t->train);
+    if (t->tensors)
+        zero_destroy(&t->z);
+    free(t->tensors);
+    gpt_model_destroy(t->m);
+    parallel_destroy(&t->p);
+    *t = (training){.world = t->world};
+}
