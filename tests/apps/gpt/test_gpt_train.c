@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT */
+/* Whole training runs on threads: every layout, preset, ZeRO stage and accumulation has the loss and the gradients of
+ * one rank; runs in pieces end where the whole one does; what is not finite is named. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gpt/cmd_train.h"
+#include "shared/numbers.h"
+#include "train/stop.h"
+
+#include <math.h>
+#include <omp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "apps/train/group_ranks.h"
+
+enum { SETTINGS = 12 };
+
+static char folder[64];
+#define TEXT                                                                                                           \
+    "num_layers: 2\nhidden_size: 32\nnum_attention_heads: 4\nnum_kv_heads: 2\nintermediate_size: 48\n"                 \
+    "seq_length: 45\nlog_interval: 1\nvocab_size: 61\nmake_vocab_size_divisible_by: 4\nno_weight_tying: true\n"        \
+    "optimizer: {params: {lr: 0.01}}\nlr_decay_style: cosine\nlr_decay_iters: 100\nwarmup_from_one: true\n"            \
+    "gradient_clipping: 1\ntrain_batch_size: 4\neval_interval: 0\neval_iters: 0\nsplit: \"100,0,0\"\ndata_path: "      \
+    "text\n"
+
+static int make_data(void **state)
+{
+    (void)state;
+    char path[128];
+    indexed_writer w;
+    snprintf(folder, sizeof folder, "/tmp/ringx_train_XXXXXX");
+    if (!mkdtemp(folder))
+        return -1;
+    snprintf(path, sizeof path, "%s/text", folder);
+    int code = indexed_create(&w, path, 61);
+    for (int d = 0; d < 12 && !code; d++) {
+        int32_t ids[200];
+        size_t n = 100 + (size_t)d * 7;
+        for (size_t i = 0; i < n; i++)
+            ids[i] = (int32_t)(random_word(5, (uint64_t)d * 1000 + i) % 61);
+        code = indexed_append(&w, ids, n);
+    }
+    code = indexed_finish(&w, code);
+    snprintf(path, sizeof path, "%s/base.yml", folder);
+    return code ? code : folder_write_text(path, TEXT);
+}
+
+static int remove_data(void **state)
+{
+    (void)state;
+    return folder_remove(folder);
+}
+
+/* ---- a run ---- */
+
+typedef struct run {
+    int ranks;
+    char texts[SETTINGS][160]; /* key=value */
+    int count;
+    bool raise_signal, damage;
+    /* results, rank 0's */
+    double loss, norm;
+    int64_t iteration;
+} run;
+
+__attribute__((format(printf, 2, 3))) static void set(run *r, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    vsnprintf(r->texts[r->count++], sizeof r->texts[0], format, list);
+    va_end(list);
+}
+
+static int run_body(group *g, void *context)
+{
+    run *r = context;
+    char *settings[SETTINGS + 1] = {NULL}, *files[] = {"base"};
+    config c;
+    training t;
+    omp_set_num_threads(1);
+    for (int i = 0; i < r->count; i++)
+        settings[i] = r->texts[i];
+    int code = config_read(&c, folder, files, 1, settings);
+    if (code)
+        return code;
+    code = training_create(&t, g, &c, NULL);
+    if (!code) {
+        code = training_resume(&t);
+        if (!code && r->raise_signal && group_rank(g) == group_ranks(g) - 1)
+            raise(SIGUSR1);
+        if (r->damage && group_rank(g) == group_ranks(g) - 1)
+            t.z.master[t.z.count / 2] = NAN;
+        if (!code)
+            code = training_run(&t, NULL);
+        if (group_rank(g) == 0) {
+            r->loss = t.last_loss;
+            r->norm = t.last_norm;
+            r->iteration = t.iteration;
+        }
+        training_destroy(&t);
+    }
+    config_free(&c);
+    return code;
+}
+
+static void run_good(run *r)
+{
+    run_group_good(r->ranks, run_body, r);
+}
+
+/* ---- comparing checkpoints ---- */
+
+typedef struct stored {
+    checkpoint c;
+    checkpoint_piece *pieces;
+    size_t count;
+} stored;
+
+/* Every tensor of a checkpoint that one rank saved or that one rank can load: whole. */
+static void open_stored(stored *s, const char *name, const stored *like)
+{
+    char path[128];
+    group *g;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert_int_equal(group_self(&g), CODE_GOOD);
+    if (checkpoint_find(g, path, -1, &s->c) || s->c.iteration < 0)
+        fail_msg("%s: %s", path, failure());
+    group_destroy(g);
+    const checkpoint *from = like ? &like->c : &s->c; /* names and shapes */
+    s->count = manifest_pieces(from->manifest, 0);
+    s->pieces = allocate(s->count * sizeof *s->pieces);
+    for (size_t i = 0; i < s->count; i++) {
+        uint32_t crc;
+        manifest_piece(from->manifest, 0, i, &s->pieces[i], &crc);
+        assert_int_equal(s->pieces[i].count, s->pieces[i].rows * s->pieces[i].columns);
+        s->pieces[i].values = allocate((size_t)s->pieces[i].count * sizeof(float));
+    }
+    if (checkpoint_load(&s->c, s->pieces, s->count))
+        fail_msg("%s", failure());
+}
+
+static void close_stored(stored *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        free(s->pieces[i].values);
+    free(s->pieces);
+    checkpoint_close(&s->c);
+}
+
+/* Tensors whose names begin with kind: relative difference of each at most `limit`; 0: bit for bit. */
+static void expect_near(const stored *a, const stored *right, const char *kind, double limit, const char *what)
+{
+    size_t compared = 0;
+    for (size_t i = 0; i < right->count; i++) {
+        const checkpoint_piece *p = &a->pieces[i], *q = &right->pieces[i];
+        if (strncmp(q->name, kind, strlen(kind)) != 0)
+            continue;
+        double off = 0, size = 0;
+        for (int64_t j = 0; j < q->count; j++) {
+            double d = (double)p->values[j] - (double)q->values[j];
+            off += d * d;
+            size += (double)q->values[j] * (double)q->values[j];
+        }
+        compared++;
+        if (!(sqrt(off) <= limit * sqrt(size)) || !(size > 0))
+            fail_msg("%s: %s is off by %.3g of %.3g", what, q->name, sqrt(off), sqrt(size));
+    }
+    assert_true(compared > 10);
+}
+
+/* ---- tests ---- */
+
+typedef struct layout_case {
+    int tp, cp, dp, stage, steps;
+    const char *preset;
+} layout_case;
+
+/* After one step Adam's first moment is the clipped gradient times 0.1. */
+static void layouts_have_the_gradients_of_one_rank(void **state)
+{
+    (void)state;
+    static const layout_case cases[] = {
+        {1, 2, 1, 0, 1, "ringX3"},  {1, 4, 1, 1, 1, "ringX4o"}, {1, 3, 1, 2, 2, "ringX2o"}, {2, 1, 1, 1, 2, "ringX3"},
+        {2, 2, 1, 2, 1, "zigzag"},  {1, 2, 2, 1, 2, "ringX3"},  {2, 2, 2, 2, 2, "ringX4o"}, {2, 2, 2, 0, 1, "ringX2o"},
+        {1, 2, 2, 0, 1, "ulysses"}, {1, 1, 4, 2, 1, "ringX3"},  {2, 1, 2, 0, 2, "ringX3"},  {1, 3, 1, 0, 1, "zigzag"}};
+    stored one;
+    run whole = {.ranks = 1};
+    set(&whole, "train_iters=1");
+    set(&whole, "save=%s/one", folder);
+    run_good(&whole);
+    open_stored(&one, "one", NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const layout_case *l = &cases[i];
+        char what[96], name[32];
+        stored many;
+        run r = {.ranks = l->tp * l->cp * l->dp};
+        snprintf(name, sizeof name, "many%zu", i);
+        snprintf(what, sizeof what, "tensor %d, context %d, data %d, stage %d, %d micro-steps, %s", l->tp, l->cp, l->dp,
+                 l->stage, l->steps, l->preset);
+        set(&r, "train_iters=1");
+        set(&r, "save=%s/%s", folder, name);
+        set(&r, "model_parallel_size=%d", l->tp);
+        set(&r, "context_parallel_size=%d", l->cp);
+        set(&r, "zero_optimization.stage=%d", l->stage);
+        set(&r, "gradient_accumulation_steps=%d", l->steps);
+        set(&r, "attention_config=%s*all", l->preset);
+        run_good(&r);
+        open_stored(&many, name, &one);
+        expect_near(&many, &one, "m/", 1e-5, what);
+        if (!(fabs(r.loss - whole.loss) <= 1e-5 * whole.loss) || !(fabs(r.norm - whole.norm) <= 1e-5 * whole.norm))
+            fail_msg("%s: loss %.9g, norm %.9g; one rank has %.9g, %.9g", what, r.loss, r.norm, whole.loss, whole.norm);
+        close_stored(&many);
+    }
+    close_stored(&one);
+}
+
+/* Three pieces of two steps each, on other numbers of ranks or the same. */
+static void run_in_pieces(const char *name, const int ranks[3], const int cp[3], int tp)
+{
+    for (int i = 0; i < 3; i++) {
+        run r = {.ranks = ranks[i]};
+        set(&r, "train_iters=6");
+        set(&r, "exit_interval=2");
+        set(&r, "save=%s/%s", folder, name);
+        set(&r, "load=%s/%s", folder, name);
+        set(&r, "model_parallel_size=%d", tp);
+        set(&r, "context_parallel_size=%d", cp[i]);
+        set(&r, "zero_optimization.stage=%d", i);
+        run_good(&r);
+        assert_int_equal(r.iteration, 2 * i + 2);
+    }
+}
+
+/* All tensors of the last checkpoints under two names, loaded as one rank would. */
+static void compare_runs(const char *name, const stored *shapes, const stored *right, double limit)
+{
+    stored s;
+    open_stored(&s, name, shapes);
+    assert_int_equal(s.c.iteration, 6);
+    expect_near(&s, right, "weight/", limit, name);
+    expect_near(&s, right, "m/", limit, name);
+    expect_near(&s, right, "v/", limit, name);
+    close_stored(&s);
+}
+
+static void pieces_end_as_the_whole(void **state)
+{
+    (void)state;
+    stored shapes, whole;
+    run r = {.ranks = 1}; /* names and shapes, whole on one rank */
+    set(&r, "train_iters=1");
+    set(&r, "save=%s/shapes", folder);
+    run_good(&r);
+    open_stored(&shapes, "shapes", NULL);
+    r = (run){.ranks = 4};
+    set(&r, "train_iters=6");
+    set(&r, "save=%s/whole", folder);
+    set(&r, "context_parallel_size=2");
+    run_good(&r);
+    open_stored(&whole, "whole", &shapes);
+    run_in_pieces("same", (const int[]){4, 4, 4}, (const int[]){2, 2, 2}, 1);
+    compare_runs("same", &shapes, &whole, 0);
+    run_in_pieces("other", (const int[]){3, 8, 1}, (const int[]){3, 2, 1}, 1);
+    compare_runs("other", &shapes, &whole, 2e-4);
+    run_in_pieces("tensor", (const int[]){2, 4, 8}, (const int[]){1, 2, 2}, 2);
+    compare_runs("tensor", &shapes, &whole, 2e-4);
+    close_stored(&whole);
+    close_stored(&shapes);
+}
+
+static void wrong_resumes_are_refused(void **state)
+{
+    (void)state;
+    group_run runs[2];
+    run r = {.ranks = 2};
+    set(&r, "train_iters=2");
+    set(&r, "save=%s/kept", folder);
+    set(&r, "load=%s/kept", folder);
+    run_good(&r);
+    run other = r;
+    set(&other, "seed=99");
+    run_group(runs, 2, run_body, &other);
+    assert_int_equal(runs[0].code, CODE_CONFIGURATION);
+    assert_non_null(strstr(runs[1].message, "seed is 1234 there and 99 in the configuration"));
+    other = r;
+    set(&other, "lr_decay_iters=50");
+    run_group(runs, 2, run_body, &other);
+    assert_int_equal(runs[1].code, CODE_CONFIGURATION);
+    assert_non_null(strstr(runs[1].message, "learning-rate schedule is not the configuration's"));
+    set(&other, "override_lr_scheduler=true");
+    set(&other, "train_iters=3");
+    run_good(&other);
+    assert_int_equal(other.iteration, 3);
+    other = r;
+    set(&other, "iteration=7");
+    run_group(runs, 2, run_body, &other);
+    assert_int_equal(runs[0].code, CODE_MISSING);
+}
+
+static void configurations_that_do_not_fit(void **state)
+{
+    (void)state;
+    static const char *const settings[][2] = {{"context_parallel_size=2", "3 ranks are no multiple"},
+                                              {"context_parallel_size=3x", "a whole number"},
+                                              {"train_batch_size=5", "is not train_micro_batch_size_per_gpu"},
+                                              {"data_path=/nowhere/text", "/nowhere/text"}};
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        group_run runs[3];
+        run r = {.ranks = 3};
+        set(&r, "train_iters=1");
+        if (i == 3)
+            set(&r, "train_batch_size=3");
+        set(&r, "%s", settings[i][0]);
+        run_group(runs, 3, run_body, &r);
+        for (int k = 0; k < 3; k++)
+            if (runs[k].code == CODE_GOOD || !strstr(runs[k].message, settings[i][1]))
+                fail_msg("%s: rank %d: code %d, \"%s\"", settings[i][0], k, runs[k].code, runs[k].message);
+    }
+}
+
+static void a_signal_saves(void **state)
+{
+    (void)state;
+    group_run runs[2];
+    run r = {.ranks = 2, .raise_signal = true};
+    set(&r, "train_iters=50");
+    set(&r, "save=%s/stopped", folder);
+    stop_watch();
+    run_group(runs, 2, run_body, &r);
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(runs[k].code, CODE_STOPPED);
+        assert_non_null(strstr(runs[k].message, "after iteration 1; its state is saved"));
+    }
+    checkpoint s;
+    group *g;
+    char path[128];
+    snprintf(path, sizeof path, "%s/stopped", folder);
+    assert_int_equal(group_self(&g), CODE_GOOD);
+    assert_int_equal(checkpoint_find(g, path, -1, &s), CODE_GOOD);
+    assert_int_equal(s.iteration, 1);
+    checkpoint_close(&s);
+    group_destroy(g);
+}
+
+static void what_is_not_finite_is_named(void **state)
+{
+    (void)state;
+    group_run runs[3];
+    run r = {.ranks = 3, .damage = true};
+    set(&r, "train_iters=2");
+    set(&r, "train_batch_size=3");
+    set(&r, "save=%s/damaged", folder);
+    run_group(runs, 3, run_body, &r);
+    for (int k = 0; k < 3; k++) {
+        assert_int_equal(runs[k].code, CODE_NOT_FINITE);
+        if (!strstr(runs[k].message,
+                    "iteration 1: the loss is nan; nothing was updated; rank 2: weight of model.layers."))
+            fail_msg("%s", runs[k].message);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(layouts_have_the_gradients_of_one_rank),
+                                       cmocka_unit_test(pieces_end_as_the_whole),
+                                       cmocka_unit_test(wrong_resumes_are_refused),
+                                       cmocka_unit_test(configurations_that_do_not_fit),
+                                       cmocka_unit_test(what_is_not_finite_is_named),
+                                       cmocka_unit_test(a_signal_saves)};
+    return cmocka_run_group_tests(tests, make_data, remove_data);
+}
