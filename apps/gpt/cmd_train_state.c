@@ -2,6 +2,8 @@
 /* Checkpoints of a training run: weights, moments, and what else decides the next step. */
 #include "gpt/cmd_train.h"
 
+#include "gpt/hf_files.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,12 +87,12 @@ static json_t *state_of(const training *t)
     list_fixed(t, fixed);
     for (int i = 0; i < FIXED; i++)
         json_object_set_new(arguments, fixed[i].name, json_integer(fixed[i].value));
-    return json_pack("{s:I, s:I, s:o, s:{s:f, s:f, s:f, s:I, s:i}, s:{s:f, s:I, s:I, s:I, s:I}}", "updates",
+    return json_pack("{s:I, s:I, s:o, s:o, s:{s:f, s:f, s:f, s:I, s:i}, s:{s:f, s:I, s:I, s:I, s:I}}", "updates",
                      (json_int_t)t->z.step, "samples", (json_int_t)(t->iteration * t->c->train_batch_size), "arguments",
-                     arguments, "rates", "lr", r->lr, "min_lr", r->min_lr, "warmup_iters", r->warmup_iters,
-                     "decay_iters", (json_int_t)r->decay_iters, "style", (int)r->style, "loss_scale", "scale", s->scale,
-                     "good", (json_int_t)s->good, "patience", (json_int_t)s->patience, "skipped",
-                     (json_int_t)s->skipped, "row", (json_int_t)s->skipped_in_row);
+                     arguments, "model", hf_config_json(gpt_model_config(t->m), RINGX_F32), "rates", "lr", r->lr,
+                     "min_lr", r->min_lr, "warmup_iters", r->warmup_iters, "decay_iters", (json_int_t)r->decay_iters,
+                     "style", (int)r->style, "loss_scale", "scale", s->scale, "good", (json_int_t)s->good, "patience",
+                     (json_int_t)s->patience, "skipped", (json_int_t)s->skipped, "row", (json_int_t)s->skipped_in_row);
 }
 
 int training_save(training *t, const char *const *files)

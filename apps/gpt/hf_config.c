@@ -93,14 +93,20 @@ static int read_fields(const reading *r, gpt_config *c)
     return rope(r, c);
 }
 
+int hf_config_parse(gpt_config *c, const char *path, json_t *root)
+{
+    reading r = {path, root};
+    *c = (gpt_config){0};
+    return json_is_object(root) ? read_fields(&r, c) : fail(CODE_BAD_INPUT, "%s: the model must be an object", path);
+}
+
 int hf_config_read(gpt_config *c, const char *path)
 {
-    *c = (gpt_config){0};
     json_error_t error;
-    reading r = {path, json_load_file(path, JSON_REJECT_DUPLICATES, &error)};
-    if (!r.root)
+    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+    if (!root)
         return fail(error.line < 0 ? CODE_MISSING : CODE_BAD_INPUT, "%s: line %d: %s", path, error.line, error.text);
-    int code = json_is_object(r.root) ? read_fields(&r, c) : fail(CODE_BAD_INPUT, "%s: must be an object", path);
-    json_decref(r.root);
+    int code = hf_config_parse(c, path, root);
+    json_decref(root);
     return code;
 }

@@ -9,6 +9,7 @@
 
 /* Reads config.json of transformers 4 and 5; what the model cannot do is refused by name. */
 int hf_config_read(gpt_config *c, const char *path);
+int hf_config_parse(gpt_config *c, const char *path, json_t *root); /* the same from its text; path is for messages */
 /* path: a safetensors file, or the folder of model.safetensors or model.safetensors.index.json.  This rank's parts of
  * all parameters; a missing, misshapen or unknown tensor is an error. */
 int hf_weights_read(gpt_model *m, const char *path);

@@ -95,6 +95,11 @@ void gpt_model_destroy(gpt_model *m)
     free(m);
 }
 
+const gpt_config *gpt_model_config(const gpt_model *m)
+{
+    return &m->config;
+}
+
 size_t gpt_model_elements(const gpt_model *m)
 {
     return m->elements;

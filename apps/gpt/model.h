@@ -50,6 +50,7 @@ int gpt_model_create(gpt_model **m, const gpt_config *config, ringx_dtype dtype,
                      gpt_groups groups);
 void gpt_model_destroy(gpt_model *m); /* NULL is fine */
 
+const gpt_config *gpt_model_config(const gpt_model *m);
 size_t gpt_model_parameters(const gpt_model *m, const gpt_parameter **parameters); /* their number */
 const gpt_parameter *gpt_model_find(const gpt_model *m, const char *name);         /* NULL: there is none */
 /* All parameters one after the other: weights of the model's dtype, gradients float. */

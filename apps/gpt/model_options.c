@@ -19,15 +19,29 @@ static int path_in(const char *folder, const char *name, char path[4096])
                : fail(CODE_USAGE, "model: the path is longer than 4095 bytes");
 }
 
+model_place session_place(const model_session *s, ringx_dtype dtype)
+{
+    return (model_place){s->world, {s->ranks.tensor, s->ranks.context}, dtype, &on_cpu};
+}
+
+static int open_hf(model_session *s, const model_place *place, const char *folder, const char *config_path)
+{
+    gpt_config config;
+    TRY(hf_config_read(&config, config_path));
+    TRY(gpt_model_create(&s->model, &config, place->dtype, place->on, place->groups));
+    return hf_weights_read(s->model, folder);
+}
+
+/* The first rank's word on what is there holds for all. */
 static int open_model(model_session *s, const model_settings *m)
 {
     char path[4096];
-    gpt_config config;
     TRY(path_in(m->folder, "config.json", path));
-    TRY(hf_config_read(&config, path));
-    gpt_groups groups = {s->ranks.tensor, s->ranks.context};
-    TRY(gpt_model_create(&s->model, &config, (ringx_dtype)m->dtype, &on_cpu, groups));
-    return hf_weights_read(s->model, m->folder);
+    model_place place = session_place(s, (ringx_dtype)m->dtype);
+    int there = access(path, R_OK) == 0;
+    TRY(group_broadcast(s->world, &there, sizeof there, 0));
+    return there ? group_agree(s->world, open_hf(s, &place, m->folder, path))
+                 : model_from_checkpoint(&s->model, &place, m->folder);
 }
 
 static int open_tokenizer(model_session *s, const model_settings *m, const tokenizer_settings *words)
@@ -52,9 +66,9 @@ int session_open(model_session *s, const model_settings *model, const tokenizer_
     if (!code)
         code = parallel_create(&s->ranks, s->world, (int[AXES]){tensor, group_ranks(s->world) / tensor, 1}, NULL);
     if (!code)
-        code = group_agree(s->world, open_tokenizer(s, model, words));
+        code = group_agree(s->world, words ? open_tokenizer(s, model, words) : CODE_GOOD);
     if (!code)
-        code = group_agree(s->world, open_model(s, model));
+        code = open_model(s, model);
     return code ? session_close(s, code) : CODE_GOOD;
 }
 

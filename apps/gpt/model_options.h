@@ -4,6 +4,7 @@
 #define GPT_MODEL_OPTIONS_H
 
 #include "gpt/model.h"
+#include "gpt/model_checkpoint.h"
 #include "gpt/tokenizer_options.h"
 
 typedef struct model_settings {
@@ -15,7 +16,8 @@ typedef struct model_settings {
 #define MODEL_ROWS(S)                                                                                                  \
     {.name = "model",                                                                                                  \
      .value = "FOLDER",                                                                                                \
-     .text = "config.json and safetensors files as of Hugging Face; its tokenizer.json is the tokenizer",              \
+     .text = "config.json and safetensors files as of Hugging Face, or checkpoints of a training run; its "            \
+             "tokenizer.json is the tokenizer",                                                                        \
      .kind = OPTION_TEXT,                                                                                              \
      .field = offsetof(S, model.folder)},                                                                              \
         {.name = "dtype",                                                                                              \
@@ -39,8 +41,9 @@ typedef struct model_session { /* what a subcommand works with */
 } model_session;
 
 /* Collective over the ranks that the launcher started.  On failure on any rank: all fail, and all but the first rank
- * keep no message. */
+ * keep no message.  words NULL: no tokenizer. */
 int session_open(model_session *s, const model_settings *model, const tokenizer_settings *words);
+model_place session_place(const model_session *s, ringx_dtype dtype);
 /* Closes and passes the code on, the same on every rank. */
 int session_close(model_session *s, int code);
 
