@@ -130,4 +130,5 @@ def main():
     save_file(result, f"{folder}/steps.safetensors")
 
 
-main()
+if __name__ == "__main__":
+    main()
