@@ -5,6 +5,7 @@
 
 #include "train/stop.h"
 
+#include <math.h>
 #include <string.h>
 
 #define MOST_FILES 64
@@ -12,7 +13,8 @@
 typedef struct train_settings {
     given_arguments given;
     file_list configs, settings;
-    const char *folder;
+    const char *folder, *plot;
+    bool bigram;
 } train_settings;
 
 static int read_configuration(const train_settings *s, group *world, config *c)
@@ -40,7 +42,23 @@ static void list_files(const config *c, const char *files[MOST_FILES + 1])
     files[count] = NULL;
 }
 
-static int train_with(group *world, config *c)
+/* What was learnt: a picture of it, and whether it is more than a bigram model of the text knows. */
+static int judge(training *t, const train_settings *s)
+{
+    double bigram = NAN;
+    int code = s->bigram ? training_bigram(t, training_last_evaluation(t), &bigram) : CODE_GOOD;
+    if (!code && t->log && s->bigram)
+        fprintf(t->log, " bigram model of the training text | lm_loss value: %.6E | this model: %.6E |\n", bigram,
+                t->valid_loss);
+    if (!code && t->log && s->plot)
+        code = curve_plot(&t->curve, bigram, s->plot);
+    if (!code && s->bigram && !(t->valid_loss < bigram))
+        code = fail(CODE_WRONG, "the validation loss %.4f is not below that of a bigram model, %.4f", t->valid_loss,
+                    bigram);
+    return group_agree(t->world, code);
+}
+
+static int train_with(group *world, config *c, const train_settings *s)
 {
     training t;
     const char *files[MOST_FILES + 1];
@@ -60,6 +78,8 @@ static int train_with(group *world, config *c)
     stop_watch();
     if (!code)
         code = training_run(&t, files);
+    if (!code && t.iteration == c->train_iters)
+        code = judge(&t, s);
     training_destroy(&t);
     return code;
 }
@@ -74,7 +94,7 @@ static int train(void *settings)
         return code;
     code = read_configuration(s, world, &c);
     if (!code) {
-        code = train_with(world, &c);
+        code = train_with(world, &c, s);
         config_free(&c);
     }
     if (group_rank(world) != 0)
@@ -100,6 +120,15 @@ static const option train_rows[] = {
      .text = "replaces what the files say, as in train_iters=100 optimizer.params.lr=1e-3",
      .kind = OPTION_FILES,
      .field = offsetof(train_settings, settings)},
+    {.name = "plot",
+     .value = "FILE",
+     .text = "writes the losses over iterations as SVG when training is done",
+     .kind = OPTION_TEXT,
+     .field = offsetof(train_settings, plot)},
+    {.name = "bigram",
+     .text = "compares with a bigram model of the training text; ends with 1 unless the validation loss is below",
+     .kind = OPTION_FLAG,
+     .field = offsetof(train_settings, bigram)},
     {.name = "help", .text = "print this help", .kind = OPTION_FLAG, .field = offsetof(train_settings, given.help)},
     {0}};
 static const option_group train_groups[] = {{"Configuration", train_rows}, {0}};

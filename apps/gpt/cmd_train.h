@@ -14,6 +14,11 @@
 
 typedef enum train_timer { TIMER_BATCH, TIMER_MODEL, TIMER_REDUCE, TIMER_OPTIMIZER, TRAIN_TIMERS } train_timer;
 
+typedef struct train_curve { /* one point an evaluation */
+    double *values[3];       /* iteration, training loss, validation loss */
+    size_t points, room;
+} train_curve;
+
 typedef struct training {
     config *c;
     group *world;
@@ -41,6 +46,7 @@ typedef struct training {
     bool told_memory;
     double last_loss;  /* of the last step, over all ranks */
     double last_norm;  /* of its gradient, before clipping */
+    train_curve curve; /* rank 0's */
     double valid_loss; /* of the last evaluation; NaN before */
 } training;
 
@@ -48,6 +54,9 @@ typedef struct training {
  * checked; log: where rank 0 writes, NULL: nowhere. */
 int training_create(training *t, group *world, config *c, FILE *log);
 void training_destroy(training *t);
+
+/* The whole training text once, as samples. */
+int training_text(const training *t, corpus **text);
 
 /* cmd_train_state.c.  files: rank 0's configuration files, to be copied. */
 int training_save(training *t, const char *const *files);
@@ -62,7 +71,16 @@ int training_read(training *t, const corpus *from, int64_t first, int64_t count,
 int training_step(training *t);
 int training_evaluate(training *t, const corpus *from, int64_t first, double *loss); /* eval_iters batches */
 
+/* cmd_train_curve.c */
+int curve_add(train_curve *c, double iteration, double train, double valid);
+void curve_free(train_curve *c);
+int curve_plot(const train_curve *c, double bigram, const char *path); /* bigram NaN: without that line */
+/* Validation loss, from sample `first` on, of a bigram model of the training text. */
+int training_bigram(training *t, int64_t first, double *loss);
+
 /* cmd_train_loop.c.  CODE_STOPPED after a signal, with everything saved. */
 int training_run(training *t, const char *const *files);
+/* First sample of the evaluation after the last step. */
+int64_t training_last_evaluation(const training *t);
 
 #endif

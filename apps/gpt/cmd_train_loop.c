@@ -115,14 +115,17 @@ static int evaluate(training *t, const corpus *from, const char *chart, int64_t 
     int code = training_evaluate(t, from, first, &loss);
     if (code)
         return code;
-    if (strcmp(chart, "validation") == 0)
+    if (strcmp(chart, "validation") == 0) {
         t->valid_loss = loss;
+        if (t->log)
+            code = curve_add(&t->curve, (double)t->iteration, t->last_loss, loss);
+    }
     char tag[64];
     if (t->log) {
         live_clear();
         log_evaluation_print(t->log, chart, t->iteration, loss);
         snprintf(tag, sizeof tag, "%.20s/lm_loss", chart);
-        code = events_scalar(&t->board, tag, t->iteration, loss);
+        code = code ? code : events_scalar(&t->board, tag, t->iteration, loss);
         snprintf(tag, sizeof tag, "%.20s/lm_loss_ppl", chart);
         code = code ? code : events_scalar(&t->board, tag, t->iteration, exp(loss));
         code = code ? code : events_flush(&t->board);
@@ -151,10 +154,14 @@ static bool save_due(const training *t)
     return due;
 }
 
+int64_t training_last_evaluation(const training *t)
+{
+    return evaluation_begin(t, t->c->eval_interval ? t->c->train_iters / t->c->eval_interval : 0);
+}
+
 static int finish(training *t)
 {
-    int64_t evaluations = t->c->eval_interval ? t->c->train_iters / t->c->eval_interval : 0;
-    int code = evaluate(t, t->valid, "validation", evaluation_begin(t, evaluations));
+    int code = evaluate(t, t->valid, "validation", training_last_evaluation(t));
     return code ? code : evaluate(t, t->test, "test", 0);
 }
 

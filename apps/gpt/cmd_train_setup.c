@@ -164,7 +164,7 @@ static int part_is_empty(const config *c, corpus_split which, bool *empty)
     return code;
 }
 
-static int open_corpus(training *t, corpus **made, corpus_split which, int64_t samples)
+static int open_corpus(const training *t, corpus **made, corpus_split which, int64_t samples)
 {
     const config *c = t->c;
     const text_list *lists[] = {&c->train_data_paths, &c->valid_data_paths, &c->test_data_paths};
@@ -189,6 +189,11 @@ static int open_corpus(training *t, corpus **made, corpus_split which, int64_t s
                         .seed = (uint32_t)c->seed,
                         .vocabulary = (size_t)t->vocabulary};
     return corpus_open(made, &plan);
+}
+
+int training_text(const training *t, corpus **text)
+{
+    return open_corpus(t, text, CORPUS_TRAIN, 1);
 }
 
 static int set_up_data(training *t)
@@ -245,6 +250,7 @@ int training_create(training *t, group *world, config *c, FILE *log)
 
 void training_destroy(training *t)
 {
+    curve_free(&t->curve);
     events_close(&t->board);
     free(t->mask);
     free(t->targets);
