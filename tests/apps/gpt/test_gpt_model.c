@@ -149,10 +149,75 @@ static void bf16_logits_point_the_same_way(void **state)
     llama_batch_free(&b);
 }
 
+/* A tied head: its gradient and the embedding's are one, the sum of those of an untied model with equal weights. */
+static void tied_gradient_is_the_sum(void **state)
+{
+    (void)state;
+    gpt_config c;
+    gpt_model *m[2];
+    double nll[2] = {NAN, NAN};
+    llama_batch b = llama_batch_read();
+    gpt_batch batch = batch_of(&b);
+    gpt_run run = run_of(&b);
+    good(hf_config_read(&c, llama_config));
+    c.init_std = 0.1, c.output_init_std = 0.05;
+    for (int i = 0; i < 2; i++) {
+        c.tied = i == 0;
+        good(gpt_model_create(&m[i], &c, RINGX_F32, &cpu, (gpt_groups){0}));
+        good(gpt_model_initialise(m[i], 3));
+    }
+    const gpt_parameter *words = gpt_model_find(m[1], "model.embed_tokens.weight");
+    const gpt_parameter *head = gpt_model_find(m[1], "lm_head.weight");
+    assert_null(gpt_model_find(m[0], "lm_head.weight"));
+    float *weights = gpt_model_weights(m[1]), *sum = malloc(words->count * sizeof *sum);
+    memcpy(weights + head->offset, weights + words->offset, words->count * sizeof *weights);
+    for (int i = 0; i < 2; i++) {
+        good(gpt_model_prepare(m[i], &run));
+        good(gpt_model_train(m[i], &batch, 0.01, &nll[i]));
+    }
+    assert_memory_equal(&nll[0], &nll[1], sizeof nll[0]);
+    for (size_t j = 0; j < words->count; j++)
+        sum[j] = gpt_model_gradients(m[1])[words->offset + j] + gpt_model_gradients(m[1])[head->offset + j];
+    assert_close(gpt_model_gradients(m[0]), sum, words->count, 1e-5, "tied gradient");
+    free(sum);
+    gpt_model_destroy(m[0]), gpt_model_destroy(m[1]);
+    llama_batch_free(&b);
+}
+
+/* Documents packed into one sample do not see each other: their losses are those of each by itself. */
+static void packed_documents_are_apart(void **state)
+{
+    (void)state;
+    const int64_t starts[] = {0, 41, 42, 96};
+    llama_batch b = llama_batch_read();
+    gpt_model *m = llama_create(RINGX_F32, (gpt_groups){0});
+    gpt_run run = {.batch = 1, .tokens = 96, .document_starts = starts, .documents = 3, .forward_only = true};
+    gpt_batch batch = batch_of(&b);
+    double packed = NAN, apart = 0, together = NAN;
+    good(gpt_model_prepare(m, &run));
+    good(gpt_model_loss(m, &batch, &packed));
+    for (int i = 0; i < 3; i++) {
+        double nll = NAN;
+        gpt_batch one = {b.ids + starts[i], b.targets + starts[i], b.mask + starts[i]};
+        run = (gpt_run){.batch = 1, .tokens = starts[i + 1] - starts[i], .forward_only = true};
+        good(gpt_model_prepare(m, &run));
+        good(gpt_model_loss(m, &one, &nll));
+        apart += nll;
+    }
+    run = (gpt_run){.batch = 1, .tokens = 96, .forward_only = true};
+    good(gpt_model_prepare(m, &run));
+    good(gpt_model_loss(m, &batch, &together));
+    assert_true(fabs(packed - apart) <= 1e-5 * apart);
+    assert_true(fabs(packed - together) > 1e-3 * together); /* without the bounds it is another number */
+    gpt_model_destroy(m);
+    llama_batch_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(logits_loss_and_gradients), cmocka_unit_test(recomputation_and_chunks_change_no_bit),
+        cmocka_unit_test(logits_loss_and_gradients),       cmocka_unit_test(recomputation_and_chunks_change_no_bit),
+        cmocka_unit_test(tied_gradient_is_the_sum),        cmocka_unit_test(packed_documents_are_apart),
         cmocka_unit_test(forward_alone_has_the_same_loss), cmocka_unit_test(bf16_logits_point_the_same_way)};
     return cmocka_run_group_tests_name("gpt_model", tests, NULL, NULL);
 }
