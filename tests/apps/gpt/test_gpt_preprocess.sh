@@ -3,6 +3,7 @@
 # ringx-gpt preprocess: files byte by byte, the same for any number of workers; mistakes are named and leave nothing.
 set -u
 : "${RINGX_GPT:?the path of the ringx-gpt program}" "${RINGX_TEST_DATA:?the folder of test data}"
+here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -130,6 +131,14 @@ for command in 'tokenizer train' 'tokenizer encode' 'tokenizer decode' preproces
     # shellcheck disable=SC2086  # two words
     expect 0 "^usage: ringx-gpt $command \[options\]$" $command --help
     [ "$(awk 'length > 120' stdout | wc -l)" -eq 0 ] || complain "$command --help has long lines"
+done
+# the man page knows the options of these commands
+sed 's/\\-/-/g' "$here/../../../docs/man/ringx-gpt.1" >man
+for command in 'tokenizer train' 'tokenizer encode' 'tokenizer decode' preprocess; do
+    # shellcheck disable=SC2086
+    for option in $("$RINGX_GPT" $command --help | sed -nE 's/^  --(\[no-\])?([a-z0-9-]+).*/\2/p'); do
+        grep -q -- "--$option\b" man || complain "the man page lacks --$option of $command"
+    done
 done
 [ "$failures" -eq 0 ] && echo "all as expected"
 exit "$((failures > 0))"
