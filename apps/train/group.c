@@ -104,6 +104,8 @@ static size_t *make_bounds(const group *g, size_t n)
 /* The root deals out one part to each rank, and all gather: twice the bytes for everyone, not ranks times for one. */
 int group_broadcast(group *g, void *data, size_t bytes, int root)
 {
+    if (bytes == 0) /* data may be NULL */
+        return CODE_GOOD;
     group_piece *send = make_pieces(g), *receive = send + g->ranks;
     size_t *bounds = make_bounds(g, bytes);
     int code = send && bounds ? CODE_GOOD : CODE_NO_MEMORY;
