@@ -21,7 +21,9 @@ static int read_configuration(const train_settings *s, group *world, config *c)
 {
     char *settings[MOST_FILES + 1] = {NULL};
     if (s->configs.count == 0 || s->settings.count > MOST_FILES)
-        return fail(CODE_USAGE, s->configs.count ? "at most %d settings" : "--config needs at least one YAML file",
+        return fail(CODE_USAGE,
+                    s->configs.count ? "at most %d settings"
+                                     : "at least one YAML file is needed, as in ringx-gpt train a.yml b.yml",
                     MOST_FILES);
     for (size_t i = 0; i < s->settings.count; i++)
         settings[i] = s->settings.items[i];
@@ -105,14 +107,9 @@ static int train(void *settings)
 }
 
 static const option train_rows[] = {
-    {.name = "config",
-     .value = "FILE…",
-     .text = "YAML files with the original's keys, merged; .yml may be left out",
-     .kind = OPTION_FILES,
-     .field = offsetof(train_settings, configs)},
     {.name = "folder",
      .value = "DIR",
-     .text = "where they are",
+     .text = "where the files are; also -d DIR",
      .kind = OPTION_TEXT,
      .field = offsetof(train_settings, folder)},
     {.name = "set",
@@ -131,16 +128,21 @@ static const option train_rows[] = {
      .field = offsetof(train_settings, bigram)},
     {.name = "help", .text = "print this help", .kind = OPTION_FLAG, .field = offsetof(train_settings, given.help)},
     {0}};
+static const option train_rest = {
+    .name = "", .value = "FILES", .kind = OPTION_FILES, .field = offsetof(train_settings, configs)};
 static const option_group train_groups[] = {{"Configuration", train_rows}, {0}};
 
 const gpt_command gpt_train = {
     .options = {.program = "ringx-gpt",
                 .name = "train",
                 .text = "trains a model; under mpirun or srun on many ranks",
-                .help = "With save set, checkpoints are whole or not there; with load set, training goes on from the\n"
+                .help = "FILES are YAML files with the original's keys, merged; .yml may be left out.\n"
+                        "With save set, checkpoints are whole or not there; with load set, training goes on from the\n"
                         "newest, on any number of ranks. SIGTERM and SIGUSR1 save and end with 75; 80: the loss or a\n"
                         "gradient was not finite.\n",
                 .groups = train_groups,
-                .run = train},
+                .run = train,
+                .letters = "d folder",
+                .rest = &train_rest},
     .settings_bytes = sizeof(train_settings),
 };

@@ -45,9 +45,38 @@ static int store_files(const option *row, void *settings, int count, char **argu
     return CODE_GOOD;
 }
 
+/* A B C without a name: everything up to the next option. */
+static int store_rest(const subcommand *command, void *settings, int count, char **arguments, int *next)
+{
+    file_list *files = (file_list *)((char *)settings + command->rest->field);
+    if (files->count)
+        return fail(CODE_USAGE, "unexpected argument '%s'; the %s stand side by side", arguments[*next],
+                    command->rest->value);
+    files->items = arguments + *next;
+    for (; *next < count && arguments[*next][0] != '-'; ++*next)
+        files->count++;
+    return CODE_GOOD;
+}
+
+/* The row that -x stands for; NULL: none. */
+static const option *find_letter(const subcommand *command, const char *argument)
+{
+    const char *letters = command->letters;
+    if (!letters || argument[0] != '-' || argument[1] != letters[0] || argument[2])
+        return NULL;
+    return find_row(command, letters + 2, strlen(letters + 2));
+}
+
 static int parse_one(const subcommand *command, void *settings, int count, char **arguments, int *next)
 {
+    const option *short_row = find_letter(command, arguments[*next]);
+    if (command->rest && arguments[*next][0] != '-')
+        return store_rest(command, settings, count, arguments, next);
     const char *argument = arguments[(*next)++];
+    if (short_row && *next == count)
+        return fail(CODE_USAGE, "option '%s' needs a value: %s %s", argument, argument, short_row->value);
+    if (short_row)
+        return option_store(short_row, settings, arguments[(*next)++]);
     if (strncmp(argument, "--", 2) != 0 || argument[2] == '\0')
         return fail(CODE_USAGE, "unexpected argument '%s'; %s %s takes options only (see %s %s --help)", argument,
                     command->program, command->name, command->program, command->name);
@@ -136,8 +165,8 @@ static void print_wrapped(const char *text, int column)
 
 void options_help(const subcommand *command)
 {
-    printf("%s %s: %s\n\nusage: %s %s [options]\n", command->program, command->name, command->text, command->program,
-           command->name);
+    printf("%s %s: %s\n\nusage: %s %s [options]%s%s\n", command->program, command->name, command->text,
+           command->program, command->name, command->rest ? " " : "", command->rest ? command->rest->value : "");
     for (const option_group *group = command->groups; group->rows; group++) {
         printf("\n%s\n", group->title);
         for (const option *row = group->rows; row->name; row++) {

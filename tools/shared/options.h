@@ -79,6 +79,8 @@ typedef struct subcommand {
     const option_group *groups; /* ended by NULL rows */
     void (*defaults)(void *settings);
     int (*run)(void *settings);
+    const char *letters; /* "d folder": -d VALUE is --folder VALUE; NULL: there is none */
+    const option *rest;  /* OPTION_FILES: arguments without a name, side by side; NULL: none are taken */
 } subcommand;
 
 /* arguments: those after the subcommand's name.  Fails with CODE_USAGE and one line. */

@@ -32,7 +32,7 @@ cp "$0" "$work/b.txt" && cat "$0" >>"$work/b.txt"
     --output-prefix "$work/text" --tokenizer-type CharLevelTokenizer --append-eod >"$work/output" 2>&1 ||
     complain "preprocess"
 train() { # settings…
-    "$RINGX_GPT" train --folder "$work" --config small --set "$@" >"$work/output" 2>&1
+    "$RINGX_GPT" train -d "$work" small --set "$@" >"$work/output" 2>&1
 }
 
 # ---- lines, and what is said about mistakes
@@ -64,12 +64,14 @@ cp "$work/text_text_document.idx" "$work/cut.idx"
 cp "$work/text_text_document.bin" "$work/cut.bin"
 truncate -s -3 "$work/cut.idx"
 refuses 65 'cut.idx' "data_path=$work/cut"
+"$RINGX_GPT" train small --plot x more.yml >"$work/output" 2>&1
+[ $? -eq 64 ] || complain "files apart from each other are not a usage error"
 "$RINGX_GPT" train >"$work/output" 2>&1
 [ $? -eq 64 ] || complain "no configuration is not a usage error"
 
 # ---- a signal saves, and the same command goes on
 sleep_s() { sleep "0.$(printf '%03d' "$1")"; }
-"$RINGX_GPT" train --folder "$work" --config small --set "save=$work/signal" "load=$work/signal" train_iters=100000 \
+"$RINGX_GPT" train -d "$work" small --set "save=$work/signal" "load=$work/signal" train_iters=100000 \
     lr_decay_iters=30 >"$work/output" 2>&1 &
 child=$!
 sleep 0.5
@@ -85,7 +87,7 @@ kills=0 wanted=${long:+200}
 wanted=${wanted:-15}
 random=12345
 while [ "$kills" -lt "$wanted" ]; do
-    "$RINGX_GPT" train --folder "$work" --config small --set "save=$work/killed" "load=$work/killed" \
+    "$RINGX_GPT" train -d "$work" small --set "save=$work/killed" "load=$work/killed" \
         checkpoint_factor=1 keep_last_n_checkpoints=2 >"$work/output" 2>&1 &
     child=$!
     random=$((random * 1103515245 % 2147483648 + 12345))
@@ -114,7 +116,7 @@ if command -v strace >/dev/null && strace -e inject=getpid:error=EIO true 2>/dev
         rm -rf "$work/faulty"
         cp -r "$work/base" "$work/faulty"
         ( # the shell would tell of each that is killed
-            strace -f -qq -o /dev/null -e "inject=$1:$2:when=$3" "$RINGX_GPT" train --folder "$work" --config small \
+            strace -f -qq -o /dev/null -e "inject=$1:$2:when=$3" "$RINGX_GPT" train -d "$work" small \
                 --set "save=$work/faulty" "load=$work/base" exit_interval=2 keep_last_n_checkpoints=1 >"$work/output"
             exit $?
         ) 2>/dev/null
