@@ -23,7 +23,8 @@ static const nn_context cpu = {&nn_cpu, NULL};
 
 static inline uint64_t fresh_key(void)
 {
-    static uint64_t seed, calls;
+    static uint64_t seed; /* set by the first call, before there are threads */
+    static _Atomic uint64_t calls;
     if (!seed) {
         const char *given = getenv("VERIFY_SEED");
         seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
