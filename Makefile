@@ -2,14 +2,14 @@
 # make demo and make check do everything on a fresh machine; the rest is convenience over the CMake presets.
 #   PREFIX, DESTDIR      make install
 #   VERIFY_SEED, VERIFY_CASES, CHECK_JOBS      make check, make check-long
-#   DEMO_RANKS, DEMO_SEQ, DEMO_ARGS            make demo
+#   DEMO_RANKS, DEMO_SEQ, DEMO_ARGS, DEMO_ITERS      make demo
 SHELL := /bin/bash
 PREFIX ?= /usr/local
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help build demo check check-long bench format install clean
 help:
-	@echo 'make demo         install what is missing, build, run every preset over 4 MPI ranks, checked and timed'
+	@echo 'make demo         install what is missing, build, run every preset over 4 MPI ranks, train a small Llama'
 	@echo 'make check        install what is missing, build, run all quick tests (CHECK_JOBS=n VERIFY_SEED=n)'
 	@echo 'make check-long   the long tests: 3 x 20,000 random cases, proofs for 1,024 ranks, error growth'
 	@echo 'make build        build/libringx.so and build/tools/ringx/ringx'
