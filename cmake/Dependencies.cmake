@@ -57,8 +57,9 @@ set(RINGX_HAVE_APPS OFF)
 if(RINGX_APPS)
   pkg_check_modules(OPENBLAS IMPORTED_TARGET openblas) # matrix products of the training programs
   pkg_check_modules(PCRE2 IMPORTED_TARGET libpcre2-8) # patterns of tokenizers
+  pkg_check_modules(UTF8PROC IMPORTED_TARGET libutf8proc) # normal forms for tokenizers
   pkg_check_modules(ZSTD IMPORTED_TARGET libzstd) # texts that are compressed
-  if(OPENBLAS_FOUND AND PCRE2_FOUND AND ZSTD_FOUND)
+  if(OPENBLAS_FOUND AND PCRE2_FOUND AND UTF8PROC_FOUND AND ZSTD_FOUND)
     set(RINGX_HAVE_APPS ON)
   endif()
 endif()

@@ -4,6 +4,7 @@
 #define RINGX_GPT_JSON_FIELDS_H
 
 #include "gpt/buffers.h"
+#include "gpt/normalize.h"
 #include "gpt/pretokenize.h"
 
 #include <jansson.h>
@@ -18,7 +19,9 @@ int in_file(int code, const char *path, const char *what, ...) __attribute__((fo
 
 /* ---- pretokenize_json.c ---- */
 
-/* The steps of normalizer and pre_tokenizer; fails where they are not byte-level. */
+/* The steps of pre_tokenizer; fails where they are not byte-level. */
 int pretokenizer_load(pretokenizer *p, const char *path, json_t *root);
+/* normalizer: null, a Unicode normal form, or a Sequence of them. */
+int normalizer_load(normalizer *n, const char *path, json_t *root);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The pre_tokenizer of a tokenizer.json: Sequence, Split, ByteLevel, Digits. */
+/* The normalizer and the pre_tokenizer of a tokenizer.json: normal forms; Sequence, Split, ByteLevel, Digits. */
 #include "gpt/json_fields.h"
 #include "shared/report.h"
 
@@ -82,12 +82,37 @@ static int load_step(loading *l, json_t *step)
     return code;
 }
 
+static int load_form(normalizer *n, const char *path, json_t *step)
+{
+    const char *type = json_text(step, "type");
+    for (int i = 0; i < FORMS; i++) {
+        if (strcmp(type, normal_form_names[i]) != 0)
+            continue;
+        if (n->count == MAX_FORMS)
+            return fail(CODE_BAD_INPUT, "%s: normalizer has more than %d steps", path, MAX_FORMS);
+        n->forms[n->count++] = (normal_form)i;
+        return CODE_GOOD;
+    }
+    return fail(CODE_BAD_INPUT, "%s: normalizer '%.40s' is not offered; NFC, NFD, NFKC and NFKD are", path, type);
+}
+
+int normalizer_load(normalizer *n, const char *path, json_t *root)
+{
+    json_t *step = json_object_get(root, "normalizer");
+    if (!step || json_is_null(step))
+        return CODE_GOOD;
+    if (strcmp(json_text(step, "type"), "Sequence") != 0)
+        return load_form(n, path, step);
+    json_t *steps = json_object_get(step, "normalizers");
+    int code = CODE_GOOD;
+    for (size_t i = 0; !code && i < json_array_size(steps); i++)
+        code = load_form(n, path, json_array_get(steps, i));
+    return code;
+}
+
 int pretokenizer_load(pretokenizer *p, const char *path, json_t *root)
 {
-    json_t *normalizer = json_object_get(root, "normalizer"), *step = json_object_get(root, "pre_tokenizer");
-    if (normalizer && !json_is_null(normalizer))
-        return fail(CODE_BAD_INPUT, "%s: normalizer '%.40s' is not offered; it must be null", path,
-                    json_text(normalizer, "type"));
+    json_t *step = json_object_get(root, "pre_tokenizer");
     loading l = {.made = p, .path = path};
     int code = step && !json_is_null(step) ? load_step(&l, step) : CODE_GOOD;
     if (!code && !l.byte_level)

@@ -141,6 +141,7 @@ struct encoder {
     bpe_scratch merging;
     split_scratch cutting;
     byte_list replaced; /* the text in well-formed UTF-8 */
+    byte_list normal;   /* what lies between two tokens of pass 0, in its normal form */
     id_list *into;
     bool special;
 };
@@ -161,6 +162,7 @@ void encoder_close(encoder *e)
     bpe_scratch_free(&e->merging);
     split_scratch_free(&e->cutting);
     bytes_free(&e->replaced);
+    bytes_free(&e->normal);
     free(e);
 }
 
@@ -176,6 +178,11 @@ static int encode_pass(encoder *e, int pass, const uint8_t *text, size_t count)
     if (pass == MAX_PASSES)
         return pretokenize(&e->made->cuts, &e->cutting, text, count, encode_piece, e);
     int code = CODE_GOOD;
+    if (pass == 1 && e->made->forms.count) {
+        code = normalize(&e->made->forms, text, count, &e->normal);
+        text = e->normal.items;
+        count = e->normal.count;
+    }
     for (size_t at = 0; !code && at < count;) {
         added_match match = added_next(&e->made->added, pass, e->special, text, count, at);
         if (match.begin > at)

@@ -130,12 +130,26 @@ static int load_added_one(tokenizer *t, json_t *item)
     return code ? code : added_put(&t->added, token);
 }
 
+/* The package looks for a token's normal form, which then must be the token itself. */
+static int check_normal(const tokenizer *t, json_t *item)
+{
+    const char *text = json_text(item, "content");
+    byte_list normal = {0};
+    int code = json_is_true(json_object_get(item, "normalized"))
+                   ? normalize(&t->forms, (const uint8_t *)text, strlen(text), &normal)
+                   : CODE_GOOD;
+    if (!code && normal.items && (normal.count != strlen(text) || memcmp(normal.items, text, normal.count) != 0))
+        code = fail(CODE_BAD_INPUT, "'%.80s' is not in the normal form that the normalizer makes", text);
+    bytes_free(&normal);
+    return code;
+}
+
 static int load_added(tokenizer *t, const char *path, json_t *root)
 {
     json_t *list = json_object_get(root, "added_tokens");
     int code = CODE_GOOD;
     for (size_t i = 0; !code && i < json_array_size(list); i++)
-        if ((code = load_added_one(t, json_array_get(list, i))))
+        if ((code = load_added_one(t, json_array_get(list, i))) || (code = check_normal(t, json_array_get(list, i))))
             code = in_file(code, path, "added_tokens[%zu]", i);
     t->parses_special = true;
     return code;
@@ -199,6 +213,7 @@ int tokenizer_load_json(tokenizer *t, const char *path, const byte_list *text)
     if (truncation && !json_is_null(truncation))
         code = fail(CODE_BAD_INPUT, "%s: truncation is set; it must be null, texts are encoded whole", path);
     code = code ? code : json_field(root, path, "model", JSON_OBJECT, &model);
+    code = code ? code : normalizer_load(&t->forms, path, root);
     code = code ? code : pretokenizer_load(&t->cuts, path, root);
     code = code ? code : load_model(t, path, model);
     code = code ? code : load_added(t, path, root);

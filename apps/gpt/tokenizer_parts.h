@@ -4,6 +4,7 @@
 #define RINGX_GPT_TOKENIZER_PARTS_H
 
 #include "gpt/bpe.h"
+#include "gpt/normalize.h"
 #include "gpt/pretokenize.h"
 #include "gpt/tokenizer.h"
 
@@ -29,6 +30,7 @@ typedef struct added_tokens {
 
 struct tokenizer {
     bpe_model model;
+    normalizer forms;
     pretokenizer cuts;
     added_tokens added;
     bool parses_special, bytes_only;

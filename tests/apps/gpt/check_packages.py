@@ -115,6 +115,16 @@ for text in samples + ["a  <m>  b<m><m>   c (a 123(a4", "<m>", "     x    <m> <m
     same("steps.json without", encode(path("steps.json"), text.encode(), "--no-add-special"),
          package.encode(text, add_special_tokens=False).ids, text)
 
+# ---- normal forms: of characters that the package's Unicode knows
+known = [c for a, b in ((0x20, 0x530), (0x1E00, 0x2000), (0x2070, 0x2150), (0x3041, 0x3100), (0xAC00, 0xB000), (0xFB00, 0xFB07))
+         for c in range(a, b)]
+forms = [texts and samples[0], "".join(chr(rng.choice(known)) + rng.choice(["", "\u0301", "\u0323\u0308"]) for _ in range(4000))]
+for form in ({"type": "NFC"}, {"type": "NFKC"}, {"type": "Sequence", "normalizers": [{"type": "NFKD"}, {"type": "NFD"}]}):
+    json.dump({**json.load(open(path("ours-gpt2.json"))), "normalizer": form}, open(path("forms.json"), "w"))
+    package = tokenizers.Tokenizer.from_file(path("forms.json"))
+    for text in forms:
+        same(f"normalizer {form}", encode(path("forms.json"), text.encode()), package.encode(text).ids, text)
+
 # ---- tiktoken: the trained tokens, ranked in their order
 import base64
 a = json.load(open(path("ours-llama3.json")))

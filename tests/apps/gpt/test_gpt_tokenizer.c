@@ -242,6 +242,47 @@ static void corrupt_tiktoken(void **state)
     corrupt("bpe.tiktoken", 3, 400, true); /* a file that ends with a line is whole, if all bytes are there */
 }
 
+/* With a normalizer the forms of a text have the same ids, those of the form that it makes; without, they have not. */
+static void normal_forms(void **state)
+{
+    (void)state;
+    static const char composed[] = "Ünïcödé ﬁ 가 \u2126<|endoftext|>é",
+                      decomposed[] = "U\u0308ni\u0308co\u0308de\u0301 ﬁ \u1100\u1161 \u03a9<|endoftext|>e\u0301";
+    static const char folded[] = "Ünïcödé fi 가 \u03a9<|endoftext|>é", nfc[] = "Ünïcödé ﬁ 가 \u03a9<|endoftext|>é";
+    const char *const form[] = {NULL, "{\"type\":\"NFC\"}",
+                                "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFKD\"},{\"type\":\"NFC\"}]}"};
+    const char *const want[] = {decomposed, nfc, folded};
+    id_list plain[3] = {0}, ids = {0};
+    for (int i = 0; i < 3; i++) {
+        tokenizer *t;
+        encoder *e;
+        json_t *root = json_load_file(DATA "bpe-gpt2.json", 0, NULL);
+        if (form[i])
+            json_object_set_new(root, "normalizer", json_loads(form[i], 0, NULL));
+        assert_int_equal(json_dump_file(root, file, 0), 0);
+        json_decref(root);
+        assert_int_equal(tokenizer_open(&t, TOKENIZER_HF, file, NULL), 0);
+        assert_int_equal(encoder_open(&e, t), 0);
+        encode_options options = {.parse_special = true};
+        for (int k = 0; !form[i] && k < 3; k++)
+            assert_int_equal(encoder_encode(e, want[k], strlen(want[k]), &options, &plain[k]), 0);
+        for (int k = 0; k < 2; k++) {
+            const char *text = k ? composed : decomposed;
+            ids.count = 0;
+            assert_int_equal(encoder_encode(e, text, strlen(text), &options, &ids), 0);
+            bool same =
+                ids.count == plain[i].count && memcmp(ids.items, plain[i].items, ids.count * sizeof *ids.items) == 0;
+            assert_true(same == (form[i] || k == 0));
+        }
+        encoder_close(e);
+        tokenizer_close(t);
+    }
+    for (int i = 0; i < 3; i++)
+        ids_free(&plain[i]);
+    ids_free(&ids);
+    unlink(file);
+}
+
 /* What a file asks for and is not offered is said by name. */
 static void refused(void **state)
 {
@@ -249,7 +290,7 @@ static void refused(void **state)
     static const struct {
         const char *path, *value, *message;
     } cases[] = {
-        {"normalizer", "{\"type\":\"Lowercase\"}", "normalizer 'Lowercase' is not offered"},
+        {"normalizer", "{\"type\":\"Lowercase\"}", "normalizer 'Lowercase' is not offered; NFC"},
         {"truncation", "{\"max_length\":4}", "truncation is set"},
         {"pre_tokenizer", "{\"type\":\"Whitespace\"}", "pre_tokenizer 'Whitespace' is not offered"},
         {"pre_tokenizer", "null", "no ByteLevel step"},
@@ -358,10 +399,10 @@ int main(void)
     if (!oracle || !mkdtemp(folder))
         return 1;
     snprintf(file, sizeof file, "%s/tokenizer", folder);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(packages),         cmocka_unit_test(special),
-                                       cmocka_unit_test(lengths),          cmocka_unit_test(corrupt_json),
-                                       cmocka_unit_test(corrupt_tiktoken), cmocka_unit_test(refused),
-                                       cmocka_unit_test(training),         cmocka_unit_test(alphabet)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(packages),     cmocka_unit_test(special),          cmocka_unit_test(lengths),
+        cmocka_unit_test(corrupt_json), cmocka_unit_test(corrupt_tiktoken), cmocka_unit_test(refused),
+        cmocka_unit_test(normal_forms), cmocka_unit_test(training),         cmocka_unit_test(alphabet)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     json_decref(oracle);
     rmdir(folder);
