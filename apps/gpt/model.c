@@ -144,17 +144,25 @@ static int64_t chunk_of(int64_t chunk, int64_t tokens)
     return chunk < 1 ? NN_TILE : (chunk + NN_TILE - 1) / NN_TILE * NN_TILE;
 }
 
+static int prepare(gpt_model *m)
+{
+    TRY(make_plan(m));
+    m->run.attention = NULL, m->run.document_starts = NULL; /* the plan has what it needs of them */
+    m->local_tokens = ringx_plan_local_tokens(m->plan);
+    m->tokens = m->local_tokens * m->run.batch;
+    m->chunk = chunk_of(m->run.chunk, m->tokens);
+    m->loss_chunk = chunk_of(m->run.loss_chunk, m->tokens);
+    return model_memory_create(m);
+}
+
 int gpt_model_prepare(gpt_model *m, const gpt_run *run)
 {
     gpt_model_release(m);
     m->run = *run;
-    TRY(make_plan(m));
-    m->run.attention = NULL, m->run.document_starts = NULL; /* the plan has what it needs of them */
-    m->local_tokens = ringx_plan_local_tokens(m->plan);
-    m->tokens = m->local_tokens * run->batch;
-    m->chunk = chunk_of(run->chunk, m->tokens);
-    m->loss_chunk = chunk_of(run->loss_chunk, m->tokens);
-    return model_memory_create(m);
+    int code = prepare(m);
+    if (code)
+        gpt_model_release(m);
+    return code;
 }
 
 int64_t gpt_model_local_tokens(const gpt_model *m)

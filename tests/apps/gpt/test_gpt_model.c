@@ -213,11 +213,38 @@ static void packed_documents_are_apart(void **state)
     llama_batch_free(&b);
 }
 
+/* A run that cannot be prepared leaves a model that can be prepared for another. */
+static void after_a_refused_run(void **state)
+{
+    (void)state;
+    llama_batch b = llama_batch_read();
+    gpt_batch batch = batch_of(&b);
+    gpt_model *m = llama_create(RINGX_F32, (gpt_groups){0});
+    gpt_run run = run_of(&b), bad = run;
+    ringx_options options = RINGX_OPTIONS_INIT;
+    double nll[2] = {NAN, NAN};
+    good(gpt_model_prepare(m, &run));
+    good(gpt_model_loss(m, &batch, &nll[0]));
+    options.preset = "nonsense", bad.attention = &options;
+    assert_int_not_equal(gpt_model_prepare(m, &bad), 0);
+    assert_non_null(strstr(failure(), "nonsense"));
+    bad = run, bad.batch = -1;
+    assert_int_not_equal(gpt_model_prepare(m, &bad), 0);
+    good(gpt_model_prepare(m, &run));
+    good(gpt_model_loss(m, &batch, &nll[1]));
+    assert_memory_equal(&nll[0], &nll[1], sizeof nll[0]);
+    gpt_model_destroy(m);
+    llama_batch_free(&b);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(logits_loss_and_gradients),       cmocka_unit_test(recomputation_and_chunks_change_no_bit),
-        cmocka_unit_test(tied_gradient_is_the_sum),        cmocka_unit_test(packed_documents_are_apart),
-        cmocka_unit_test(forward_alone_has_the_same_loss), cmocka_unit_test(bf16_logits_point_the_same_way)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(logits_loss_and_gradients),
+                                       cmocka_unit_test(recomputation_and_chunks_change_no_bit),
+                                       cmocka_unit_test(tied_gradient_is_the_sum),
+                                       cmocka_unit_test(packed_documents_are_apart),
+                                       cmocka_unit_test(forward_alone_has_the_same_loss),
+                                       cmocka_unit_test(bf16_logits_point_the_same_way),
+                                       cmocka_unit_test(after_a_refused_run)};
     return cmocka_run_group_tests_name("gpt_model", tests, NULL, NULL);
 }
