@@ -79,7 +79,7 @@ static int refuse_step(training *t, const char *what, double value)
         return code;
     snprintf(why, sizeof why, "%.1000s", code ? failure() : "every weight and gradient is finite");
     return fail(CODE_NOT_FINITE, "iteration %lld: %s is %g; nothing was updated; %s", (long long)t->iteration + 1, what,
-                value, why);
+                isnan(value) ? fabs(value) : value, why); /* a NaN's sign says nothing */
 }
 
 /* Forward and backward of all micro-steps; *nll: Σ over all ranks. */

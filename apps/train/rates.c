@@ -87,6 +87,6 @@ int check_finite(group *g, const char *what, const named_values *values, size_t 
         for (size_t i = 0; i < values[t].count && !code; i++)
             if (!isfinite(values[t].values[i]))
                 code = fail(CODE_NOT_FINITE, "%s of %s, element %zu of %zu is %g", what, values[t].name, i,
-                            values[t].count, (double)values[t].values[i]);
+                            values[t].count, isnan(values[t].values[i]) ? NAN : (double)values[t].values[i]);
     return group_agree(g, code);
 }

@@ -66,7 +66,8 @@ static int steps(trial *c, parallel *p, zero *z, const zero_tensor *tensors)
         if (!code)
             code = zero_update(z, 0.01, 0.5, norm);
     }
-    c->norm = group_rank(p->world) == 0 ? norm : c->norm;
+    if (group_rank(p->world) == 0)
+        c->norm = norm;
     return code;
 }
 
