@@ -42,7 +42,7 @@ typedef struct training {
     FILE *log;         /* rank 0's; NULL on others */
     /* since the last log line */
     double seconds, loss_sum, timers[TRAIN_TIMERS];
-    int64_t steps, losses, not_finite;
+    int64_t steps, losses, not_finite, skipped_before;
     bool told_memory;
     double last_loss;  /* of the last step, over all ranks */
     double last_norm;  /* of its gradient, before clipping */

@@ -76,7 +76,7 @@ static int log_steps(training *t)
                   .hfu = share_of_peak(t, flops_exact(&f, true), seconds),
                   .lm_loss = t->losses ? t->loss_sum / (double)t->losses : NAN,
                   .loss_scale = t->c->precision == PRECISION_FP16 ? t->scaler.scale : NAN,
-                  .skipped = t->scaler.skipped,
+                  .skipped = t->scaler.skipped - t->skipped_before,
                   .not_finite = t->not_finite};
     live_clear();
     log_step_print(t->log, &s);
@@ -102,6 +102,7 @@ static int after_step(training *t)
     if (due) {
         t->seconds = t->loss_sum = 0;
         t->steps = t->losses = t->not_finite = 0;
+        t->skipped_before = t->scaler.skipped;
         memset(t->timers, 0, sizeof t->timers);
     }
     return code;

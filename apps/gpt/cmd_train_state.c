@@ -165,7 +165,7 @@ static void take_scale(training *t, const json_t *stored)
     t->scaler.scale = json_real_value(json_object_get(stored, "scale"));
     t->scaler.good = json_integer_value(json_object_get(stored, "good"));
     t->scaler.patience = json_integer_value(json_object_get(stored, "patience"));
-    t->scaler.skipped = json_integer_value(json_object_get(stored, "skipped"));
+    t->scaler.skipped = t->skipped_before = json_integer_value(json_object_get(stored, "skipped"));
     t->scaler.skipped_in_row = json_integer_value(json_object_get(stored, "row"));
 }
 

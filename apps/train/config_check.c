@@ -160,6 +160,9 @@ static int check_schedule(config *c)
     if (c->betas.count != 2 || c->betas.items[0] >= 1 || c->betas.items[1] >= 1)
         return fail(CODE_CONFIGURATION, "%soptimizer.params.betas must be two numbers in [0, 1)",
                     place(c, "optimizer.params.betas"));
+    if (!c->bias_correction)
+        return fail(CODE_CONFIGURATION, "%soptimizer.params.bias_correction must be true: nothing else is offered",
+                    place(c, "optimizer.params.bias_correction"));
     if (c->min_lr > c->lr)
         return fail(CODE_CONFIGURATION, "%smin_lr %g is above optimizer.params.lr %g", place(c, "min_lr"), c->min_lr,
                     c->lr);

@@ -76,7 +76,7 @@ const config_key config_keys[] = {
     {"optimizer.params.max_coeff", KEY_REAL, F(max_coeff), 0, 1e6, NULL, "10"},
     {"optimizer.params.min_coeff", KEY_REAL, F(min_coeff), 0, 1e6, NULL, "0.01"},
     {"optimizer.params.bias_correction", KEY_BOOL, F(bias_correction), 0, 1, NULL, "true"},
-    {"optimizer.params.eps_inside_sqrt", KEY_BOOL, F(eps_inside_sqrt), 0, 1, NULL, "false"},
+    {"optimizer.params.eps_inside_sqrt", KEY_BOOL, F(eps_inside_sqrt), 0, 0, NULL, "false"},
     {"min_lr", KEY_REAL, F(min_lr), 0, 1e3, NULL, "0"},
     {"weight_decay", KEY_REAL, F(weight_decay), 0, 1e3, NULL, "0.01"},
     {"gradient_clipping", KEY_REAL, F(gradient_clipping), 0, SOME, NULL, "0"},

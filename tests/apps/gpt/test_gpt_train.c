@@ -173,6 +173,28 @@ static void expect_near(const stored *a, const stored *right, const char *kind, 
     assert_true(compared > 10);
 }
 
+/* ---- what one rank has after one step ---- */
+
+static stored one_rank;
+static run one_rank_run = {.ranks = 1};
+
+static int make_one_rank(void **state)
+{
+    if (make_data(state) != 0)
+        return -1;
+    set(&one_rank_run, "train_iters=1");
+    set(&one_rank_run, "save=%s/one", folder);
+    run_good(&one_rank_run);
+    open_stored(&one_rank, "one", NULL);
+    return 0;
+}
+
+static int remove_all(void **state)
+{
+    close_stored(&one_rank);
+    return remove_data(state);
+}
+
 /* ---- tests ---- */
 
 typedef struct layout_case {
@@ -188,12 +210,6 @@ static void layouts_have_the_gradients_of_one_rank(void **state)
         {1, 2, 1, 0, 1, "ringX3"},  {1, 4, 1, 1, 1, "ringX4o"}, {1, 3, 1, 2, 2, "ringX2o"}, {2, 1, 1, 1, 2, "ringX3"},
         {2, 2, 1, 2, 1, "zigzag"},  {1, 2, 2, 1, 2, "ringX3"},  {2, 2, 2, 2, 2, "ringX4o"}, {2, 2, 2, 0, 1, "ringX2o"},
         {1, 2, 2, 0, 1, "ulysses"}, {1, 1, 4, 2, 1, "ringX3"},  {2, 1, 2, 0, 2, "ringX3"},  {1, 3, 1, 0, 1, "zigzag"}};
-    stored one;
-    run whole = {.ranks = 1};
-    set(&whole, "train_iters=1");
-    set(&whole, "save=%s/one", folder);
-    run_good(&whole);
-    open_stored(&one, "one", NULL);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const layout_case *l = &cases[i];
         char what[96], name[32];
@@ -210,13 +226,14 @@ static void layouts_have_the_gradients_of_one_rank(void **state)
         set(&r, "gradient_accumulation_steps=%d", l->steps);
         set(&r, "attention_config=%s*all", l->preset);
         run_good(&r);
-        open_stored(&many, name, &one);
-        expect_near(&many, &one, "m/", 1e-5, what);
-        if (!(fabs(r.loss - whole.loss) <= 1e-5 * whole.loss) || !(fabs(r.norm - whole.norm) <= 1e-5 * whole.norm))
-            fail_msg("%s: loss %.9g, norm %.9g; one rank has %.9g, %.9g", what, r.loss, r.norm, whole.loss, whole.norm);
+        open_stored(&many, name, &one_rank);
+        expect_near(&many, &one_rank, "m/", 1e-5, what);
+        if (!(fabs(r.loss - one_rank_run.loss) <= 1e-5 * one_rank_run.loss) ||
+            !(fabs(r.norm - one_rank_run.norm) <= 1e-5 * one_rank_run.norm))
+            fail_msg("%s: loss %.9g, norm %.9g; one rank has %.9g, %.9g", what, r.loss, r.norm, one_rank_run.loss,
+                     one_rank_run.norm);
         close_stored(&many);
     }
-    close_stored(&one);
 }
 
 /* Three pieces of two steps each, on other numbers of ranks or the same. */
@@ -251,26 +268,55 @@ static void compare_runs(const char *name, const stored *shapes, const stored *r
 static void pieces_end_as_the_whole(void **state)
 {
     (void)state;
-    stored shapes, whole;
-    run r = {.ranks = 1}; /* names and shapes, whole on one rank */
-    set(&r, "train_iters=1");
-    set(&r, "save=%s/shapes", folder);
-    run_good(&r);
-    open_stored(&shapes, "shapes", NULL);
-    r = (run){.ranks = 4};
+    stored whole;
+    run r = {.ranks = 4};
     set(&r, "train_iters=6");
     set(&r, "save=%s/whole", folder);
     set(&r, "context_parallel_size=2");
     run_good(&r);
-    open_stored(&whole, "whole", &shapes);
+    open_stored(&whole, "whole", &one_rank);
     run_in_pieces("same", (const int[]){4, 4, 4}, (const int[]){2, 2, 2}, 1);
-    compare_runs("same", &shapes, &whole, 0);
+    compare_runs("same", &one_rank, &whole, 0);
     run_in_pieces("other", (const int[]){3, 8, 1}, (const int[]){3, 2, 1}, 1);
-    compare_runs("other", &shapes, &whole, 2e-4);
+    compare_runs("other", &one_rank, &whole, 2e-4);
     run_in_pieces("tensor", (const int[]){2, 4, 8}, (const int[]){1, 2, 2}, 2);
-    compare_runs("tensor", &shapes, &whole, 2e-4);
+    compare_runs("tensor", &one_rank, &whole, 2e-4);
     close_stored(&whole);
-    close_stored(&shapes);
+}
+
+/* Half precision: weights are rounded from masters that are saved whole, and the loss scale goes on. */
+static void pieces_in_half_precision(void **state)
+{
+    (void)state;
+    static const char *const precisions[] = {"bfloat16", "fp16"};
+    for (int k = 0; k < 2; k++) {
+        stored whole, pieces;
+        double losses[3];
+        for (int i = 0; i < 3; i++) { /* the whole, then two pieces */
+            run r = {.ranks = 2};
+            set(&r, "train_iters=8");
+            set(&r, "precision=%s", precisions[k]);
+            set(&r, "fp16.initial_scale_power=24");
+            set(&r, "fp16.loss_scale_window=3");
+            set(&r, "zero_optimization.stage=%d", i);
+            set(&r, "save=%s/%s%d", folder, precisions[k], i > 0);
+            if (i > 0)
+                set(&r, "load=%s/%s1", folder, precisions[k]);
+            if (i == 1)
+                set(&r, "exit_interval=4");
+            run_good(&r);
+            losses[i] = r.loss;
+        }
+        char name[2][32];
+        for (int i = 0; i < 2; i++)
+            snprintf(name[i], sizeof name[i], "%s%d", precisions[k], i);
+        open_stored(&whole, name[0], &one_rank);
+        open_stored(&pieces, name[1], &one_rank);
+        expect_near(&pieces, &whole, "weight/", 0, precisions[k]);
+        assert_true(losses[2] == losses[0]);
+        close_stored(&pieces);
+        close_stored(&whole);
+    }
 }
 
 static void wrong_resumes_are_refused(void **state)
@@ -368,9 +414,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(layouts_have_the_gradients_of_one_rank),
                                        cmocka_unit_test(pieces_end_as_the_whole),
+                                       cmocka_unit_test(pieces_in_half_precision),
                                        cmocka_unit_test(wrong_resumes_are_refused),
                                        cmocka_unit_test(configurations_that_do_not_fit),
                                        cmocka_unit_test(what_is_not_finite_is_named),
                                        cmocka_unit_test(a_signal_saves)};
-    return cmocka_run_group_tests(tests, make_data, remove_data);
+    return cmocka_run_group_tests(tests, make_one_rank, remove_all);
 }

@@ -194,6 +194,8 @@ static void mistakes(void **state)
     refused("hidden_dropout: 0.1\n", "it must be 0: nothing else is offered");
     refused("optimizer: {params: {betas: [0.9, 1.5]}}\n", "it must be a number from 0 to 1");
     refused("optimizer: {params: {betas: [0.9]}}\n", "betas must be two numbers");
+    refused("optimizer: {params: {bias_correction: false}}\n", "bias_correction must be true");
+    refused("optimizer: {params: {eps_inside_sqrt: true}}\n", "it must be false: nothing else is offered");
     refused("num_kv_heads: 3\n", "more.yml:1: num_kv_heads 3 does not divide num_attention_heads 4");
     refused("num_kv_heads: 2\nmodel_parallel_size: 4\n",
             "more.yml:2: model_parallel_size 4 does not divide num_kv_heads");
