@@ -3,6 +3,7 @@
  *
  * With z the logits of a token, m their maximum and s = Σ exp(z − m) over all ranks: nll = m + ln s − z[target], and
  * dz = scale·mask·(exp(z − m)/s − [target]).  What the ranks tell each other of a token: m; s and z[target]. */
+#include "nn/exponential.h"
 #include "nn/nn_cpu.h"
 #include "nn/product.h"
 #include "nn/rows.h"
@@ -64,7 +65,7 @@ static void find_sums(const nn_loss *l, const chunk *c)
         const float *z = c->logits + t * l->count;
         double sum = 0;
         for (int64_t i = 0; i < l->count; i++)
-            sum += (double)expf(z[i] - c->maxima[t]);
+            sum += (double)nn_exp(z[i] - c->maxima[t]);
         int64_t target = l->targets[c->first + t] - l->first;
         bool mine = mask_of(l, c->first + t) != 0 && target >= 0 && target < l->count;
         c->sums[t] = (float)sum;
@@ -88,7 +89,7 @@ static void differentiate(const nn_loss *l, const chunk *c)
         float *z = c->logits + t * l->count, mask = mask_of(l, c->first + t);
         float scale = (float)(l->scale * (double)mask), each = scale / c->sums[t];
         for (int64_t i = 0; i < l->count; i++)
-            z[i] = mask != 0 ? each * expf(z[i] - c->maxima[t]) : 0;
+            z[i] = mask != 0 ? each * nn_exp(z[i] - c->maxima[t]) : 0;
         int64_t target = l->targets[c->first + t] - l->first;
         if (mask != 0 && target >= 0 && target < l->count)
             z[target] -= scale;

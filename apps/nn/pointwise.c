@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Operators on CPUs that take each element by itself: GELU, the SiLU gate, sums, dropout, casts. */
+#include "nn/exponential.h"
 #include "nn/nn_cpu.h"
 #include "nn/rows.h"
 
@@ -74,7 +75,7 @@ int nn_cpu_gelu_backward(const nn_context *on, const nn_map *m)
 
 static float sigmoid(float x)
 {
-    return 1 / (1 + expf(-x));
+    return 1 / (1 + nn_exp(-x));
 }
 
 static void gate(const void *args, const float *const in[3], float *const out[2], int64_t count, const int64_t at[2])

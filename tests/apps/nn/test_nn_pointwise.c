@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* GELU, the SiLU gate, sums, casts and dropout against references in double and finite differences. */
+#include "nn/exponential.h"
 #include "nn_case.h"
 
 static const int64_t sizes[][2] = {{0, 3}, {1, 1}, {3, 7}, {129, 5}, {2, 1100}};
@@ -109,6 +110,19 @@ static void extreme_values(void **state)
     }
 }
 
+static void exponential(void **state)
+{
+    (void)state;
+    random_stream stream = {fresh_key(), 0};
+    for (int64_t i = 0; i < 200000; i++) {
+        float x = (float)random_below(&stream, 1 << 24) * (175.5f / (1 << 24)) - 87.25f;
+        assert_near((double)nn_exp(x) / exp((double)x), 1, 2e-7, "exp", i);
+    }
+    assert_true(nn_exp(0) == 1 && isnan(nn_exp(NAN)));
+    assert_true(nn_exp(-INFINITY) < 1.3e-38f && nn_exp(-1000) < 1.3e-38f);
+    assert_true(nn_exp(INFINITY) > 2e38f && nn_exp(1000) > 2e38f);
+}
+
 static void sums_and_casts(void **state)
 {
     (void)state;
@@ -169,8 +183,8 @@ static void dropout_of_shards(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gelu_sizes), cmocka_unit_test(gate_sizes),
-                                       cmocka_unit_test(extreme_values), cmocka_unit_test(sums_and_casts),
-                                       cmocka_unit_test(dropout_of_shards)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gelu_sizes),     cmocka_unit_test(gate_sizes),
+                                       cmocka_unit_test(extreme_values), cmocka_unit_test(exponential),
+                                       cmocka_unit_test(sums_and_casts), cmocka_unit_test(dropout_of_shards)};
     return cmocka_run_group_tests_name("nn_pointwise", tests, NULL, NULL);
 }
