@@ -31,8 +31,8 @@ static void help(FILE *to)
           "  ringx-gpt COMMAND --help   options of a command\n"
           "  ringx-gpt --version\n\n"
           "Exit codes: 0 good, 1 a wrong result, 64 usage, 65 bad input file, 66 missing file, 69 a peer died,\n"
-          "70 internal, 71 out of memory, 73 cannot write output, 74 input/output, 76 ranks disagree,\n"
-          "78 configuration, 79 stalled.\n",
+          "70 internal, 71 out of memory, 73 cannot write output, 74 input/output, 75 stopped by a signal and\n"
+          "saved, 76 ranks disagree, 78 configuration, 79 stalled, 80 not finite.\n",
           to);
 }
 
