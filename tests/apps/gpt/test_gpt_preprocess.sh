@@ -119,6 +119,20 @@ wait $program
 kill "$(cat sleeper)" 2>/dev/null
 grep -q 'stopped by signal 15' stderr || { complain "a signal"; cat stderr; }
 nothing stopped "a signal"
+# ---- a worker that dies ends the run
+rm slow.txt && mkfifo slow.txt
+"$RINGX_GPT" preprocess --input slow.txt --vocab-file t.json --output-prefix stopped >stdout 2>stderr &
+program=$!
+exec 9>slow.txt # returns when the program has opened it, after its worker was started
+worker=$(cat /proc/$program/task/$program/children)
+# shellcheck disable=SC2086  # one number
+kill -KILL $worker
+echo text >&9
+exec 9>&-
+wait $program
+[ $? -eq 69 ] || complain "a worker's death: exit code"
+grep -Eq 'worker process [0-9]+ died of signal 9' stderr || { complain "a worker's death"; cat stderr; }
+nothing stopped "a worker's death"
 cmp -s before.bin n1_text_document.bin || complain "another pair of files changed"
 
 # ---- the program itself

@@ -144,6 +144,53 @@ static void special(void **state)
     assert_int_equal(tokenizer_padded_size(1, 128, 2), 256);
 }
 
+/* The same tokenizer as GPT-2's two files. */
+static void two_files(void **state)
+{
+    (void)state;
+    char lines[80];
+    tokenizer *t;
+    encoder *e;
+    id_list ids = {0};
+    json_t *root = json_load_file(DATA "bpe-gpt2.json", 0, NULL), *model = json_object_get(root, "model"), *m, *sample;
+    json_t *want = json_object_get(json_object_get(oracle, "ids"), "bpe-gpt2.json");
+    size_t i;
+    assert_int_equal(json_dump_file(json_object_get(model, "vocab"), file, 0), 0);
+    snprintf(lines, sizeof lines, "%s.txt", file);
+    FILE *to = fopen(lines, "w");
+    assert_non_null(to);
+    fputs("#version: 0.2\n", to);
+    json_array_foreach(json_object_get(model, "merges"), i, m)
+        fprintf(to, "%s %s\n", json_string_value(json_array_get(m, 0)), json_string_value(json_array_get(m, 1)));
+    assert_true(i > 100);
+    assert_int_equal(fclose(to), 0);
+    assert_int_equal(tokenizer_open(&t, TOKENIZER_GPT2, file, lines), 0);
+    assert_int_equal(tokenizer_eod(t), 0);
+    assert_int_equal(encoder_open(&e, t), 0);
+    json_array_foreach(json_object_get(oracle, "samples"), i, sample)
+    {
+        ids.count = 0;
+        encode_options options = {.parse_special = true};
+        if (strstr(json_string_value(sample), "<|padding|>"))
+            continue; /* GPT-2 has one special token */
+        assert_int_equal(encoder_encode(e, json_string_value(sample), json_string_length(sample), &options, &ids), 0);
+        same_ids(&ids, json_array_get(want, i));
+    }
+    encoder_close(e);
+    tokenizer_close(t);
+    assert_int_equal(tokenizer_open(&t, TOKENIZER_GPT2, file, NULL), CODE_USAGE);
+    to = fopen(lines, "a");
+    assert_non_null(to);
+    fputs("alone\n", to);
+    assert_int_equal(fclose(to), 0);
+    assert_int_equal(tokenizer_open(&t, TOKENIZER_GPT2, file, lines), CODE_BAD_INPUT);
+    assert_non_null(strstr(failure(), ".txt: line "));
+    json_decref(root);
+    ids_free(&ids);
+    unlink(lines);
+    unlink(file);
+}
+
 /* Merging by scanning and merging with a heap agree: pieces around the length where one takes over. */
 static void lengths(void **state)
 {
@@ -399,10 +446,11 @@ int main(void)
     if (!oracle || !mkdtemp(folder))
         return 1;
     snprintf(file, sizeof file, "%s/tokenizer", folder);
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(packages),     cmocka_unit_test(special),          cmocka_unit_test(lengths),
-        cmocka_unit_test(corrupt_json), cmocka_unit_test(corrupt_tiktoken), cmocka_unit_test(refused),
-        cmocka_unit_test(normal_forms), cmocka_unit_test(training),         cmocka_unit_test(alphabet)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(packages),     cmocka_unit_test(special),
+                                       cmocka_unit_test(lengths),      cmocka_unit_test(two_files),
+                                       cmocka_unit_test(corrupt_json), cmocka_unit_test(corrupt_tiktoken),
+                                       cmocka_unit_test(refused),      cmocka_unit_test(normal_forms),
+                                       cmocka_unit_test(training),     cmocka_unit_test(alphabet)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     json_decref(oracle);
     rmdir(folder);
