@@ -112,7 +112,11 @@ mkfifo slow.txt
 { sleep 30 & echo $! >sleeper; exec >slow.txt; echo text; wait; } 2>/dev/null &
 "$RINGX_GPT" preprocess --input slow.txt --vocab-file t.json --output-prefix stopped >stdout 2>stderr &
 program=$!
-sleep 0.5
+for _ in $(seq 100); do # until it has begun to write
+    ls | grep -q "^stopped" && break
+    sleep 0.1
+done
+sleep 0.2
 kill -TERM $program
 wait $program
 [ $? -ne 0 ] || complain "a signal went unnoticed"
