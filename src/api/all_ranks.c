@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define WORTH_THREADS 64 /* fewer schedules are built by the calling thread */
+
 ringx_status ringx__all_ranks_build(ringx_all_ranks *all, const ringx_choice *choice, const ringx_shape *shape,
                                     int ranks, bool backward)
 {
@@ -15,14 +17,22 @@ ringx_status ringx__all_ranks_build(ringx_all_ranks *all, const ringx_choice *ch
         ringx__all_ranks_free(all);
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory for the schedules of %d ranks", ranks);
     }
+    all->ranks = ranks;
+    int failed = ranks;
+#pragma omp parallel for schedule(dynamic, 4) reduction(min : failed) if (ranks >= WORTH_THREADS)
     for (int rank = 0; rank < ranks; rank++) {
-        ringx_status status = ringx__choice_schedule(&all->schedule[rank], choice, shape, rank, backward);
-        if (status != RINGX_OK) {
-            ringx__all_ranks_free(all);
-            return ringx__context(status, "schedule of rank %d", rank);
-        }
         all->list[rank] = &all->schedule[rank];
-        all->ranks = rank + 1;
+        if (ringx__choice_schedule(&all->schedule[rank], choice, shape, rank, backward) != RINGX_OK)
+            failed = rank < failed ? rank : failed;
+    }
+    if (failed < ranks) { /* once more here: the message is another thread's */
+        ringx_schedule again;
+        ringx_status status = ringx__choice_schedule(&again, choice, shape, failed, backward);
+        ringx__all_ranks_free(all);
+        if (status != RINGX_OK)
+            return ringx__context(status, "schedule of rank %d", failed);
+        ringx__schedule_free(&again); /* with the others' memory free it succeeds */
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for the schedules of %d ranks", ranks);
     }
     return RINGX_OK;
 }

@@ -38,20 +38,27 @@ static void gather_direction(figures *f, int which, const ringx_traffic *t)
 static int gather(const ringx_study *study, int ranks, figures *f)
 {
     *f = (figures){.least_tokens = INT64_MAX};
-    for (int r = 0; r < ranks; r++) {
-        ringx_plan_info info;
-        int code = fail_status(ringx_study_describe(study, r, &info), "rank %d", r);
-        if (code)
-            return code;
-        if (r == 0)
-            f->first = info;
-        gather_direction(f, 0, &info.forward);
-        gather_direction(f, 1, &info.backward);
-        f->workspace = info.workspace_bytes > f->workspace ? info.workspace_bytes : f->workspace;
-        f->most_tokens = info.local_tokens > f->most_tokens ? info.local_tokens : f->most_tokens;
-        f->least_tokens = info.local_tokens < f->least_tokens ? info.local_tokens : f->least_tokens;
-        progress_step((size_t)r + 1, NULL);
+    ringx_plan_info *info = allocate((size_t)ranks * sizeof *info);
+    if (!info)
+        return CODE_NO_MEMORY;
+    int failed = ranks;
+#pragma omp parallel for schedule(dynamic, 4) reduction(min : failed)
+    for (int r = 0; r < ranks; r++)
+        if (ringx_study_describe(study, r, &info[r]) != RINGX_OK)
+            failed = r < failed ? r : failed;
+    if (failed < ranks) { /* once more here: the message is another thread's */
+        free(info);
+        return fail_status(ringx_study_describe(study, failed, &f->first), "rank %d", failed);
     }
+    for (int r = 0; r < ranks; r++) {
+        gather_direction(f, 0, &info[r].forward);
+        gather_direction(f, 1, &info[r].backward);
+        f->workspace = info[r].workspace_bytes > f->workspace ? info[r].workspace_bytes : f->workspace;
+        f->most_tokens = info[r].local_tokens > f->most_tokens ? info[r].local_tokens : f->most_tokens;
+        f->least_tokens = info[r].local_tokens < f->least_tokens ? info[r].local_tokens : f->least_tokens;
+    }
+    f->first = info[0];
+    free(info);
     return CODE_GOOD;
 }
 
