@@ -22,7 +22,8 @@ expect() { # exit code, words of the output, arguments
     [ "$(wc -l <stderr)" -le 1 ] || complain "$*: more than one line on standard error"
 }
 nothing() { # no file of this prefix, temporary or not
-    [ -z "$(ls | grep "^$1")" ] || complain "$2: $(ls | grep "^$1" | tr '\n' ' ') is left"
+    left=$(find . -maxdepth 1 -name "$1*" | tr '\n' ' ')
+    [ -z "$left" ] || complain "$2: $left is left"
 }
 bytes() { od -An -v -tx1 "$1" | tr -d ' \n'; }
 
@@ -113,7 +114,7 @@ mkfifo slow.txt
 "$RINGX_GPT" preprocess --input slow.txt --vocab-file t.json --output-prefix stopped >stdout 2>stderr &
 program=$!
 for _ in $(seq 100); do # until it has begun to write
-    ls | grep -q "^stopped" && break
+    [ -z "$(find . -maxdepth 1 -name 'stopped*')" ] || break
     sleep 0.1
 done
 sleep 0.2
@@ -151,11 +152,11 @@ for command in 'tokenizer train' 'tokenizer encode' 'tokenizer decode' preproces
     [ "$(awk 'length > 120' stdout | wc -l)" -eq 0 ] || complain "$command --help has long lines"
 done
 # the man page knows the options of these commands
-sed 's/\\-/-/g' "$here/../../../docs/man/ringx-gpt.1" >man
+sed 's/\\-/-/g' "$here/../../../docs/man/ringx-gpt.1" >page.txt
 for command in 'tokenizer train' 'tokenizer encode' 'tokenizer decode' preprocess; do
     # shellcheck disable=SC2086
     for option in $("$RINGX_GPT" $command --help | sed -nE 's/^  --(\[no-\])?([a-z0-9-]+).*/\2/p'); do
-        grep -q -- "--$option\b" man || complain "the man page lacks --$option of $command"
+        grep -q -- "--$option\b" page.txt || complain "the man page lacks --$option of $command"
     done
 done
 [ "$failures" -eq 0 ] && echo "all as expected"
