@@ -10,7 +10,7 @@
 
 const char *const model_dtypes[] = {"f32", "bf16", "f16", NULL};
 
-static const nn_context on_cpu = {&nn_cpu, NULL};
+static const nn_context on_cpu = {.ops = &nn_cpu};
 
 static int path_in(const char *folder, const char *name, char path[4096])
 {

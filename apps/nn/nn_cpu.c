@@ -2,6 +2,9 @@
 /* The CPU's row of the operator table. */
 #include "nn/nn_cpu.h"
 
+#include "shared/report.h"
+
+#include <stdlib.h>
 #include <string.h>
 
 static int zero(const nn_context *on, void *memory, size_t bytes)
@@ -10,6 +13,27 @@ static int zero(const nn_context *on, void *memory, size_t bytes)
     if (bytes)
         memset(memory, 0, bytes);
     return 0;
+}
+
+static int host_alloc(size_t bytes, void **memory)
+{
+    *memory = malloc(bytes ? bytes : 1);
+    return *memory ? CODE_GOOD : fail(CODE_NO_MEMORY, "out of memory: %zu bytes were needed", bytes);
+}
+
+/* Done at once. */
+static int copy_begin(const nn_context *on, void *to, const void *from, size_t bytes)
+{
+    (void)on;
+    if (bytes)
+        memcpy(to, from, bytes);
+    return CODE_GOOD;
+}
+
+static int wait(const nn_context *on)
+{
+    (void)on;
+    return CODE_GOOD;
 }
 
 const nn_ops nn_cpu = {
@@ -42,4 +66,9 @@ const nn_ops nn_cpu = {
     .lamb_moments = nn_cpu_lamb_moments,
     .lamb_apply = nn_cpu_lamb_apply,
     .zero = zero,
+    .host_alloc = host_alloc,
+    .host_free = free,
+    .copy_begin = copy_begin,
+    .copy_wait = wait,
+    .wait = wait,
 };

@@ -9,7 +9,8 @@
  * NN_TILE.
  *
  * Pointers are to memory of the context's device (positions and double results too).  Functions return exit codes; with
- * CUDA they enqueue on the context's stream and return. */
+ * CUDA they enqueue on the context's stream and return: nothing waits for the device but nn_open, nn_close and `wait`,
+ * and operators whose scratch memory has to grow, which they do at their first calls. */
 #ifndef NN_OPERATORS_H
 #define NN_OPERATORS_H
 
@@ -98,7 +99,8 @@ typedef struct nn_embedding {
     float *dtable; /* [count][width] */
 } nn_embedding;
 
-/* Reductions over the ranks that share a vocabulary; in place, of device memory.  NULL: one rank. */
+/* Reductions over the ranks that share a vocabulary; in place, of device memory, in the order of the context's stream.
+ * NULL: one rank. */
 typedef struct nn_reduce {
     int (*max)(void *group, float *values, size_t count);
     int (*sum)(void *group, float *values, size_t count);
@@ -185,20 +187,36 @@ typedef struct nn_ops {
     int (*decode)(const nn_context *on, const nn_decode *d);
     int (*patches_gather)(const nn_context *on, const nn_patches *p);
     int (*patches_scatter)(const nn_context *on, const nn_patches *p);
-    int (*sum_squares)(const nn_context *on, const float *values, int64_t count, double *sum);
+    int (*sum_squares)(const nn_context *on, const float *values, int64_t count, double *sum); /* of the device, too */
     int (*adam)(const nn_context *on, const nn_update *u);
-    /* LAMB (DeepSpeed's form) in two halves: moments and this range's squares[0] = Σ w², squares[1] = Σ u²; then, with
-     * the trust that those of the whole tensor give, the weights. */
+    /* LAMB (DeepSpeed's form) in two halves: moments and this range's squares[0] = Σ w², squares[1] = Σ u², in memory
+     * of the device; then, with the trust that those of the whole tensor give, the weights. */
     int (*lamb_moments)(const nn_context *on, const nn_update *u, double squares[2]);
     int (*lamb_apply)(const nn_context *on, const nn_update *u);
     int (*zero)(const nn_context *on, void *memory, size_t bytes);
+    /* Copies beside the operators, between memory of the device and of host_alloc (CUDA: pinned), either way.  One
+     * begins when everything enqueued before it is done; nothing that it touches may be used before copy_wait, which
+     * lets the context's stream (not the host) wait for all copies begun so far. */
+    int (*host_alloc)(size_t bytes, void **memory);
+    void (*host_free)(void *memory); /* NULL is fine */
+    int (*copy_begin)(const nn_context *on, void *to, const void *from, size_t bytes);
+    int (*copy_wait)(const nn_context *on);
+    /* The host waits for all that was enqueued, copies too; what failed meanwhile is reported here. */
+    int (*wait)(const nn_context *on);
 } nn_ops;
 
+/* A context belongs to one thread at a time; copies of the struct are the same context. */
 struct nn_context {
     const nn_ops *ops;
-    void *stream; /* CUDA's */
+    void *stream;   /* CUDA's */
+    void *internal; /* the row's own */
 };
 
 extern const nn_ops nn_cpu;
+
+/* CUDA: on the calling thread's current device, with a stream of its own that is ordered with the legacy default
+ * stream, as synchronous copies are.  Without CUDA in this build: CODE_CONFIGURATION. */
+int nn_open(nn_context *on, ringx_device device);
+void nn_close(nn_context *on); /* after its last operator; a context of zeros is fine */
 
 #endif

@@ -20,7 +20,7 @@
 
 #include <cmocka.h>
 
-static const nn_context cpu = {&nn_cpu, NULL};
+static const nn_context cpu = {.ops = &nn_cpu};
 static const char llama_config[] = RINGX_TEST_DATA "/llama/config.json";
 static const char llama_model[] = RINGX_TEST_DATA "/llama/model.safetensors";
 static const char llama_reference[] = RINGX_TEST_DATA "/llama/reference.safetensors";

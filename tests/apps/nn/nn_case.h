@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-static const nn_context cpu = {&nn_cpu, NULL};
+static const nn_context cpu = {.ops = &nn_cpu};
 
 static inline uint64_t fresh_key(void)
 {
