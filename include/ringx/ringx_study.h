@@ -83,6 +83,18 @@ RINGX_API ringx_status ringx_study_draw(const ringx_study *study, const char *ma
 /* Measured timeline of the last execute of each direction.  Collective; rank 0 writes.  Needs options.timeline. */
 RINGX_API ringx_status ringx_plan_draw(ringx_plan *plan, const char *path);
 
+/* ---- machines: figures of a description, for programs that plan more than attention ---- */
+
+typedef struct ringx_machine_figures { /* of one rank; 0: the description does not say */
+    char name[64];
+    int ranks_per_node;   /* 0: all ranks are in one node */
+    double matrix_flops;  /* a second, in large matrix products; the attention's best if the description does not say */
+    double peak_flops;    /* a second, that shares of the peak refer to */
+    double memory_gbs;    /* read plus written */
+    size_t device_memory; /* bytes */
+} ringx_machine_figures;
+RINGX_API ringx_status ringx_machine_describe(const char *machine, ringx_machine_figures *figures);
+
 /* ---- calibration ----------------------------------------------------------------------------------------------------
  */
 
@@ -98,6 +110,10 @@ typedef enum ringx_comm_op {
 } ringx_comm_op;
 /* Collective: median seconds of one operation in which a rank contributes `bytes`. */
 RINGX_API ringx_status ringx_comm_time(ringx_comm *comm, ringx_comm_op op, size_t bytes, int repeats, double *seconds);
+/* Forecast on a described machine: seconds of one collective operation among `ranks` ranks, each `stride` after the one
+ * before, in which a rank sends wire_bytes.  Not for RINGX_OP_EXCHANGE. */
+RINGX_API ringx_status ringx_machine_transfer(const char *machine, ringx_comm_op op, int ranks, int stride,
+                                              double wire_bytes, double *seconds);
 
 #ifdef __cplusplus
 }

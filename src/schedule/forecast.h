@@ -34,6 +34,10 @@ typedef struct ringx_cost { /* seconds, one after the other */
 ringx_status ringx__cost_local(ringx_costs *costs, int rank, uint32_t step, ringx_cost *cost);
 ringx_cost ringx__cost_exchange(const ringx_costs *costs, int rank, uint32_t step);
 ringx_cost ringx__cost_collective(const ringx_costs *costs, const ringx_action *action, const ringx_engine *engine);
+/* A collective of n members, `together` of them in each node (the last may have fewer) of per_node ranks, of which each
+ * sends at most `volume` bytes. */
+ringx_cost ringx__cost_of_group(const ringx_machine *machine, ringx_op op, int n, int together, int per_node,
+                                double volume);
 /* The whole problem on one device that is as fast as one rank. */
 double ringx__cost_whole(const ringx_costs *costs);
 bool ringx__crosses_nodes(const ringx_costs *costs, const ringx_action *action);

@@ -231,21 +231,11 @@ bool ringx__crosses_nodes(const ringx_costs *c, const ringx_action *a)
     return node_of(c, member_at(a, 0)) != node_of(c, member_at(a, a->count - 1));
 }
 
-ringx_cost ringx__cost_collective(const ringx_costs *c, const ringx_action *a, const ringx_engine *engine)
+ringx_cost ringx__cost_of_group(const ringx_machine *m, ringx_op op, int n, int together, int per_node, double volume)
 {
-    const ringx_machine *m = c->machine;
-    int op = c->schedules[a->rank]->steps[a->step].op, first = node_of(c, member_at(a, 0));
-    double volume = 0, n = a->count, together = 0;
-    for (int i = 0; i < a->count; i++) {
-        int rank = member_at(a, i);
-        const ringx_schedule *s = c->schedules[rank];
-        uint32_t step = ringx__engine_at(engine, rank, RINGX_COMM_LANE);
-        volume = fmax(volume, (double)ringx__step_wire_bytes(s, &s->steps[step]));
-        together += node_of(c, rank) == first;
-    }
-    if (a->count < 2)
+    if (n < 2)
         return (ringx_cost){.work = m->step_overhead_us * 1e-6};
-    double nodes = ceil(n / together);
+    double nodes = ceil((double)n / together);
     bool ring = op == RINGX_ALLGATHER || op == RINGX_REDUCE_SCATTER;
     double rounds = op == RINGX_ALLREDUCE_MAX ? 2 : 1;
     double intra_hops = ring ? together - 1 : rounds * ceil(log2(together));
@@ -253,9 +243,24 @@ ringx_cost ringx__cost_collective(const ringx_costs *c, const ringx_action *a, c
     double moving = together > 1 ? seconds(volume, op_gbs(m, op)) : 0;
     if (nodes > 1) {
         double entering = ring ? volume * (n - together) / (n - 1) : volume;
-        double share = m->inter_gbs * (double)m->nics_per_node * together / c->per_node;
+        double share = m->inter_gbs * (double)m->nics_per_node * together / per_node;
         moving = fmax(moving, seconds(entering, share));
     }
     double latency = m->intra_latency_us * intra_hops + m->inter_latency_us * inter_hops;
     return (ringx_cost){.latency = latency * 1e-6, .work = m->step_overhead_us * 1e-6 + moving};
+}
+
+ringx_cost ringx__cost_collective(const ringx_costs *c, const ringx_action *a, const ringx_engine *engine)
+{
+    ringx_op op = c->schedules[a->rank]->steps[a->step].op;
+    int first = node_of(c, member_at(a, 0)), together = 0;
+    double volume = 0;
+    for (int i = 0; i < a->count; i++) {
+        int rank = member_at(a, i);
+        const ringx_schedule *s = c->schedules[rank];
+        uint32_t step = ringx__engine_at(engine, rank, RINGX_COMM_LANE);
+        volume = fmax(volume, (double)ringx__step_wire_bytes(s, &s->steps[step]));
+        together += node_of(c, rank) == first;
+    }
+    return ringx__cost_of_group(c->machine, op, a->count, together, c->per_node, volume);
 }

@@ -49,6 +49,9 @@ static const field fields[] = {
     FIELD(allgather_gbs, NUMBER, 1e-6, 1e9, false),
     FIELD(reduce_scatter_gbs, NUMBER, 1e-6, 1e9, false),
     FIELD(exchange_gbs, NUMBER, 1e-6, 1e9, false),
+    FIELD(matrix_gflops, NUMBER, 1e-6, 1e12, false),
+    FIELD(peak_gflops, NUMBER, 1e-6, 1e12, false),
+    FIELD(device_memory_gib, NUMBER, 1e-6, 1e9, false),
 };
 #define FIELDS (sizeof fields / sizeof *fields)
 

@@ -27,6 +27,10 @@ typedef struct ringx_machine {
     int64_t nics_per_node;
     /* Within a node, in place of intra_gbs: bytes as in the op's cost (forecast_cost.c); 0: intra_gbs */
     double broadcast_gbs, reduce_gbs, allgather_gbs, reduce_scatter_gbs, exchange_gbs;
+    /* For programs that plan more than attention; 0: not said */
+    double matrix_gflops;     /* of large matrix products on one rank, in the dtype of the attention's rates */
+    double peak_gflops;       /* that shares of the peak refer to */
+    double device_memory_gib; /* that one rank can have */
 } ringx_machine;
 
 /* A built-in name, else the path of a description; NULL: "local".  Needs no freeing. */
