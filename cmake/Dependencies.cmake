@@ -54,6 +54,7 @@ if(RINGX_CUDA AND CMAKE_CUDA_COMPILER)
 endif()
 
 set(RINGX_HAVE_APPS OFF)
+set(RINGX_HAVE_VIT OFF)
 if(RINGX_APPS)
   pkg_check_modules(OPENBLAS IMPORTED_TARGET openblas) # matrix products of the training programs
   pkg_check_modules(PCRE2 IMPORTED_TARGET libpcre2-8) # patterns of tokenizers
@@ -61,5 +62,12 @@ if(RINGX_APPS)
   pkg_check_modules(ZSTD IMPORTED_TARGET libzstd) # texts that are compressed
   if(OPENBLAS_FOUND AND PCRE2_FOUND AND UTF8PROC_FOUND AND ZSTD_FOUND)
     set(RINGX_HAVE_APPS ON)
+  endif()
+  # ringx-vit beside these: fields are HDF5, what is imported and exported netCDF, pictures PNG
+  pkg_check_modules(HDF5 IMPORTED_TARGET hdf5)
+  pkg_check_modules(NETCDF IMPORTED_TARGET netcdf)
+  pkg_check_modules(PNG IMPORTED_TARGET libpng)
+  if(RINGX_HAVE_APPS AND HDF5_FOUND AND NETCDF_FOUND AND PNG_FOUND)
+    set(RINGX_HAVE_VIT ON)
   endif()
 endif()
