@@ -7,10 +7,10 @@
 
 #include "gpt/model_parts.h"
 #include "shared/report.h"
+#include "train/device_data.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct gpt_cache {
     gpt_model *m, one;
@@ -20,7 +20,8 @@ struct gpt_cache {
     size_t row;                   /* bytes of a token's keys, of one layer */
     char *memory;                 /* [layer][keys, values][capacity] rows */
     void *workspace;
-    float *part, *logits; /* of this rank's vocabulary; of all */
+    int32_t *ids;         /* on the device: the prompt's own tokens, then the one that is decoded */
+    float *part, *logits; /* of this rank's vocabulary, on the device; of all */
 };
 
 static nn_array stored(const gpt_cache *c, int64_t layer, int which)
@@ -44,14 +45,16 @@ int cache_fill(gpt_model *m, int64_t layer, const kept_attention *k)
     return CODE_GOOD;
 }
 
-static int context_max(void *g, float *values, size_t count)
+static int context_max(void *model, float *values, size_t count)
 {
-    return group_all_reduce(g, GROUP_MAX, GROUP_F32, values, count);
+    const gpt_model *m = model;
+    return device_all_reduce(m->groups.context, m->on.ops->device, GROUP_MAX, values, count);
 }
 
-static int context_sum(void *g, float *values, size_t count)
+static int context_sum(void *model, float *values, size_t count)
 {
-    return group_all_reduce(g, GROUP_SUM, GROUP_F32, values, count);
+    const gpt_model *m = model;
+    return device_all_reduce(m->groups.context, m->on.ops->device, GROUP_SUM, values, count);
 }
 
 static nn_decode decode_of(const gpt_cache *c)
@@ -63,22 +66,20 @@ static nn_decode decode_of(const gpt_cache *c)
 int cache_attend(gpt_model *m, int64_t layer, const kept_attention *k)
 {
     const gpt_cache *c = m->cache;
-    group *context = c->m->groups.context;
-    nn_reduce reduce = {context_max, context_sum, context};
+    nn_reduce reduce = {context_max, context_sum, c->m};
     nn_decode d = decode_of(c);
     d.keys = c->local + c->keeps, d.scale = 1 / sqrt((double)d.head_dim);
     d.q = k->q, d.k = stored(c, layer, 0), d.v = stored(c, layer, 1), d.out = k->out;
-    d.workspace = c->workspace, d.reduce = context ? &reduce : NULL;
+    d.workspace = c->workspace, d.reduce = c->m->groups.context ? &reduce : NULL;
     return m->on.ops->decode(&m->on, &d);
 }
 
 /* ---- logits ---- */
 
-/* part[0 … local vocabulary-1] of all tensor ranks, in order. */
+/* This rank's logits, to those of all tensor ranks, in order. */
 static int gather_logits(gpt_cache *c)
 {
     const gpt_model *m = c->m;
-    memcpy(c->logits + m->first_word, c->part, (size_t)m->vocabulary * sizeof *c->part);
     if (!m->groups.tensor)
         return CODE_GOOD;
     size_t ranks = (size_t)group_ranks(m->groups.tensor), *bounds = allocate((ranks + 1) * sizeof *bounds);
@@ -94,13 +95,18 @@ static int gather_logits(gpt_cache *c)
 /* After row `row` of m; row −1: the last token is on another context rank. */
 static int find_logits(gpt_cache *c, gpt_model *m, int64_t row)
 {
-    if (row >= 0)
+    size_t bytes = (size_t)c->m->vocabulary * sizeof *c->part;
+    float *mine = c->logits + c->m->first_word;
+    if (row >= 0) {
         TRY(gpt_model_logits(m, row, 1, c->part));
+        TRY(m->on.ops->wait(&m->on));
+        TRY(fail_status(ringx_memory_copy(m->on.ops->device, mine, c->part, bytes), "logits"));
+    }
     group *context = c->m->groups.context;
     if (context && !m->decoding) {
         double owner = row >= 0 ? group_rank(context) : -1;
         TRY(group_max(context, &owner));
-        TRY(group_broadcast(context, c->part, (size_t)c->m->vocabulary * sizeof *c->part, (int)owner));
+        TRY(group_broadcast(context, mine, bytes, (int)owner));
     }
     return gather_logits(c);
 }
@@ -116,7 +122,9 @@ static int make_room(gpt_cache *c, int64_t more)
     c->local = m->local_tokens, c->capacity = c->local + (more + ranks - 1) / ranks;
     c->row = (size_t)m->kv_width * dtype_bytes(m->dtype);
     size_t bytes = 2 * (size_t)(m->config.layers * c->capacity) * c->row;
-    void *memory = NULL, *part = NULL;
+    void *memory = NULL, *part = NULL, *ids = NULL;
+    TRY(fail_status(ringx_memory_alloc(device, (size_t)(m->tokens + 1) * sizeof *c->ids, &ids), "tokens"));
+    c->ids = ids;
     TRY(fail_status(ringx_memory_alloc(device, bytes, &memory), "keys and values of %lld tokens",
                     (long long)c->capacity));
     c->memory = memory;
@@ -138,8 +146,10 @@ static int run_prompt(gpt_cache *c, const int32_t *ids)
         own[t] = ids[m->positions[t]];
         last = m->positions[t] == c->prompt - 1 ? t : last;
     }
+    int code =
+        fail_status(ringx_memory_copy(m->on.ops->device, c->ids, own, (size_t)m->tokens * sizeof *own), "tokens");
     m->cache = c;
-    int code = model_forward(m, own);
+    code = code ? code : model_forward(m, c->ids);
     m->cache = NULL;
     free(own);
     return code ? code : find_logits(c, m, last);
@@ -192,6 +202,7 @@ void gpt_cache_destroy(gpt_cache *c)
     ringx_memory_free(device, c->memory);
     ringx_memory_free(device, c->workspace);
     ringx_memory_free(device, c->part);
+    ringx_memory_free(device, c->ids);
     free(c->logits);
     free(c);
 }
@@ -214,7 +225,8 @@ int gpt_cache_append(gpt_cache *c, int32_t id)
     c->keeps = !context || (c->tokens - c->prompt) % group_ranks(context) == group_rank(context);
     c->one.positions[0] = c->tokens;
     TRY(model_rope_table(&c->one));
-    TRY(model_forward(&c->one, &id));
+    TRY(fail_status(ringx_memory_copy(c->m->on.ops->device, c->ids, &id, sizeof id), "a token"));
+    TRY(model_forward(&c->one, c->ids));
     c->local += c->keeps, c->tokens++, c->keeps = false;
     return find_logits(c, &c->one, 0);
 }

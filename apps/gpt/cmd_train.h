@@ -19,6 +19,12 @@ typedef struct train_curve { /* one point an evaluation */
     size_t points, room;
 } train_curve;
 
+typedef struct step_tokens { /* [accumulation steps][micro-batch][local tokens] */
+    size_t count;
+    int32_t *ids, *targets;
+    float *mask;
+} step_tokens;
+
 typedef struct training {
     config *c;
     group *world;
@@ -32,9 +38,8 @@ typedef struct training {
     zero_tensor *tensors;
     size_t n_tensors;
     corpus *train, *valid, *test;
-    int32_t *sample;        /* [S + 1] */
-    int32_t *ids, *targets; /* [accumulation steps][micro-batch][local tokens] */
-    float *mask;
+    int32_t *sample;             /* [S + 1] */
+    step_tokens host, on_device; /* of a step */
     lr_schedule rates;
     loss_scaler scaler;
     int64_t iteration; /* steps done */
@@ -63,9 +68,13 @@ int training_save(training *t, const char *const *files);
 /* From the folder `load` of the configuration; iteration stays 0 if it holds no checkpoint. */
 int training_resume(training *t);
 
-/* cmd_train_batch.c.  This rank's tokens of samples first … first+count-1 of a corpus, into slot `at` of ids, targets
- * and mask; *tokens += Σ mask of whole samples. */
+/* cmd_train_batch.c */
+int training_make_tokens(training *t);
+void training_free_tokens(training *t);
+/* This rank's tokens of samples first … first+count-1 of a corpus, into slot `at` of the host's tokens; *tokens += Σ mask
+ * of whole samples. */
 int training_read(training *t, const corpus *from, int64_t first, int64_t count, int64_t at, double *tokens);
+int training_upload(const training *t); /* the host's tokens to the device */
 
 /* cmd_train_step.c */
 int training_step(training *t);

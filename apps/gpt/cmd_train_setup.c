@@ -212,25 +212,19 @@ static int set_up_data(training *t)
         code = open_corpus(t, &t->test, CORPUS_TEST, eval);
     if (!code && c->train_iters > 0 && corpus_samples(t->train) < 1)
         code = fail(CODE_CONFIGURATION, "the training data hold no sample of %lld tokens", (long long)c->seq_length);
-    size_t rows = (size_t)(c->gradient_accumulation_steps * c->train_micro_batch_size_per_gpu), tokens = 0;
-    if (!multiply(rows, (size_t)gpt_model_local_tokens(t->m), &tokens) || tokens > SIZE_MAX / 8)
-        code = fail(CODE_NO_MEMORY, "a step's tokens do not fit into memory");
-    t->sample = allocate(((size_t)c->seq_length + 1) * sizeof *t->sample);
-    t->ids = allocate(tokens * sizeof *t->ids);
-    t->targets = allocate(tokens * sizeof *t->targets);
-    t->mask = allocate(tokens * sizeof *t->mask);
-    if (!code && !(t->sample && t->ids && t->targets && t->mask))
-        code = CODE_NO_MEMORY;
+    code = code ? code : training_make_tokens(t);
     return group_agree(t->world, code);
 }
 
 int training_create(training *t, group *world, config *c, FILE *log)
 {
-    *t = (training){.c = c, .world = world, .on = {.ops = &nn_cpu}, .valid_loss = NAN, .last_loss = NAN};
+    *t = (training){.c = c, .world = world, .valid_loss = NAN, .last_loss = NAN};
     t->log = group_rank(world) == 0 ? log : NULL;
     t->rates = lr_schedule_of(c);
     t->scaler = loss_scaler_of(c);
-    int code = set_up_groups(t);
+    int code = group_agree(world, nn_open(&t->on, (ringx_device)c->device));
+    if (!code)
+        code = set_up_groups(t);
     if (!code)
         code = group_agree(world, find_vocabulary(t));
     if (!code)
@@ -252,10 +246,8 @@ void training_destroy(training *t)
 {
     curve_free(&t->curve);
     events_close(&t->board);
-    free(t->mask);
-    free(t->targets);
-    free(t->ids);
-    free(t->sample);
+    if (t->on.ops)
+        training_free_tokens(t);
     corpus_close(t->test);
     corpus_close(t->valid);
     corpus_close(t->train);
@@ -264,5 +256,6 @@ void training_destroy(training *t)
     free(t->tensors);
     gpt_model_destroy(t->m);
     parallel_destroy(&t->p);
+    nn_close(&t->on);
     *t = (training){.world = t->world};
 }

@@ -48,7 +48,8 @@ static int list_pieces(const training *t, size_t first, size_t count, bool savin
                                                     .block_columns = p->local_columns,
                                                     .begin = (int64_t)begin,
                                                     .count = (int64_t)some,
-                                                    .values = states[k] + (p->offset + begin - t->z.first)};
+                                                    .values = states[k] + (p->offset + begin - t->z.first),
+                                                    .device = t->on.ops->device};
             l->count++;
         }
     return CODE_GOOD;

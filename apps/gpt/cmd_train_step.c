@@ -35,6 +35,7 @@ static int read_step(training *t, const corpus *from, int64_t begin, double *tok
     *tokens = 0;
     for (int64_t a = 0; a < t->c->gradient_accumulation_steps && !code; a++)
         code = training_read(t, from, first_sample(t, begin, a), micro, a * micro, tokens);
+    code = code ? code : training_upload(t);
     code = group_agree(t->world, code);
     if (!code)
         code = group_sum(t->p.data, tokens);
@@ -46,7 +47,8 @@ static int read_step(training *t, const corpus *from, int64_t begin, double *tok
 static gpt_batch batch_of(const training *t, int64_t a)
 {
     int64_t at = a * t->c->train_micro_batch_size_per_gpu * gpt_model_local_tokens(t->m);
-    return (gpt_batch){t->ids + at, t->targets + at, t->c->eod_mask_loss ? t->mask + at : NULL};
+    const step_tokens *d = &t->on_device;
+    return (gpt_batch){d->ids + at, d->targets + at, t->c->eod_mask_loss ? d->mask + at : NULL};
 }
 
 /* Names rank, tensor (and with it the layer) and value; weights first, since what is wrong there spreads. */
@@ -63,9 +65,9 @@ static int name_culprit(training *t)
             weights[i] = (named_values){tensor->name, t->z.master + (tensor->offset + begin - t->z.first), n};
     }
     if (!code)
-        code = check_finite(t->world, "weight", weights, t->n_tensors);
+        code = check_finite(t->world, t->on.ops->device, "weight", weights, t->n_tensors);
     if (!code)
-        code = check_finite(t->world, "gradient", gradients, t->n_tensors);
+        code = check_finite(t->world, t->on.ops->device, "gradient", gradients, t->n_tensors);
     free(weights);
     return code;
 }
@@ -135,6 +137,8 @@ int training_step(training *t)
         code = accumulate(t, t->scaler.scale / tokens, &nll, &finite, &since);
     if (!code)
         code = update(t, finite);
+    if (!code)
+        code = t->on.ops->wait(&t->on);
     lap(t, TIMER_OPTIMIZER, &since);
     code = group_agree(t->world, code);
     if (code)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* What is before and after the model's layers: embedding, last norm, head and loss. */
 #include "gpt/model_parts.h"
+#include "train/device_data.h"
 
 int sum_partial(gpt_model *m, int64_t tokens)
 {
     if (!m->groups.tensor)
         return CODE_GOOD;
-    return group_all_reduce(m->groups.tensor, GROUP_SUM, GROUP_F32, m->partial.data,
-                            (size_t)(tokens * m->config.width));
+    return device_all_reduce(m->groups.tensor, m->on.ops->device, GROUP_SUM, m->partial.data,
+                             (size_t)(tokens * m->config.width));
 }
 
 static int64_t least(int64_t a, int64_t b)
@@ -36,14 +37,16 @@ int model_embed_backward(gpt_model *m, const int32_t *ids)
     return m->on.ops->embedding_backward(&m->on, &e);
 }
 
-static int loss_max(void *g, float *values, size_t count)
+static int loss_max(void *model, float *values, size_t count)
 {
-    return group_all_reduce(g, GROUP_MAX, GROUP_F32, values, count);
+    const gpt_model *m = model;
+    return device_all_reduce(m->groups.tensor, m->on.ops->device, GROUP_MAX, values, count);
 }
 
-static int loss_sum(void *g, float *values, size_t count)
+static int loss_sum(void *model, float *values, size_t count)
 {
-    return group_all_reduce(g, GROUP_SUM, GROUP_F32, values, count);
+    const gpt_model *m = model;
+    return device_all_reduce(m->groups.tensor, m->on.ops->device, GROUP_SUM, values, count);
 }
 
 static nn_norm last_norm_of(gpt_model *m, int64_t first, int64_t tokens)
@@ -63,7 +66,7 @@ static nn_norm last_norm_of(gpt_model *m, int64_t first, int64_t tokens)
 static int head_chunk(gpt_model *m, const gpt_batch *b, double scale, bool backward, int64_t first)
 {
     int64_t tokens = least(m->loss_chunk, m->tokens - first);
-    nn_reduce reduce = {loss_max, loss_sum, m->groups.tensor};
+    nn_reduce reduce = {loss_max, loss_sum, m};
     nn_norm n = last_norm_of(m, first, tokens);
     TRY(m->on.ops->rms_norm_forward(&m->on, &n));
     nn_loss l = {.tokens = tokens,
@@ -100,6 +103,8 @@ int gpt_model_logits(gpt_model *m, int64_t first, int64_t count, float *logits)
     if (first < 0 || count < 0 || first > m->tokens - count)
         return fail(CODE_INTERNAL, "logits of rows %lld … %lld of %lld", (long long)first,
                     (long long)(first + count - 1), (long long)m->tokens);
+    if (m->output_gone)
+        return fail(CODE_INTERNAL, "there are no logits after backward with inputs of layers in host memory");
     for (int64_t t = 0; t < count; t += m->loss_chunk) {
         int64_t tokens = least(m->loss_chunk, count - t);
         nn_norm n = last_norm_of(m, first + t, tokens);

@@ -22,6 +22,7 @@ typedef struct checkpoint_piece {
     int64_t first_column, block_columns;
     int64_t begin, count;
     float *values;
+    ringx_device device; /* whose memory values are in */
 } checkpoint_piece;
 
 typedef struct checkpoint_save_info {

@@ -161,36 +161,66 @@ void checkpoint_close(checkpoint *c)
 
 /* ---- loading ---- */
 
-/* Copies of columns low … high-1 (of the whole) of one row what `from` has of it; the number of elements. */
-static int64_t copy_row(const checkpoint_piece *from, int64_t row, int64_t low, int64_t high, float *to)
+/* What copies elements into a piece: their number, and the first error. */
+typedef struct filling {
+    const checkpoint_piece *to;
+    int64_t copied;
+    int code;
+} filling;
+
+/* Elements at … at+n-1 of the piece's block. */
+static void fill(filling *f, int64_t at, const float *values, int64_t n)
 {
-    int64_t r = row - from->first_row, start = r * from->block_columns; /* of the row, in from's block */
-    if (r < 0 || r >= from->block_rows)
-        return 0;
-    int64_t a = low - from->first_column, b = high - from->first_column; /* columns in the block */
-    int64_t first = from->begin - start, last = from->begin + from->count - start;
-    a = a > first ? a : first;
-    a = a > 0 ? a : 0;
-    b = b < last ? b : last;
-    b = b < from->block_columns ? b : from->block_columns;
-    if (a >= b)
-        return 0;
-    memcpy(to + (a + from->first_column - low), from->values + (start + a - from->begin), (size_t)(b - a) * sizeof *to);
-    return b - a;
+    float *to = f->to->values + (at - f->to->begin);
+    if (!f->code)
+        f->code =
+            fail_status(ringx_memory_copy(f->to->device, to, values, (size_t)n * sizeof *to), "tensor %s", f->to->name);
+    f->copied += n;
 }
 
-/* What `from` has of `to`; the number of elements. */
-static int64_t copy_piece(const checkpoint_piece *from, const checkpoint_piece *to)
+static int64_t larger(int64_t a, int64_t b)
 {
-    int64_t copied = 0, columns = to->block_columns;
-    for (int64_t at = to->begin; at < to->begin + to->count;) {
-        int64_t row = at / columns, column = at % columns, left = to->begin + to->count - at;
-        int64_t n = columns - column < left ? columns - column : left;
-        int64_t low = to->first_column + column;
-        copied += copy_row(from, to->first_row + row, low, low + n, to->values + (at - to->begin));
-        at += n;
+    return a > b ? a : b;
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Of n elements of one row of the piece's block, the first at `at`: those that `from` has. */
+static void fill_row(filling *f, const checkpoint_piece *from, int64_t at, int64_t n)
+{
+    const checkpoint_piece *to = f->to;
+    int64_t row = to->first_row + at / to->block_columns - from->first_row, start = row * from->block_columns;
+    int64_t low = to->first_column + at % to->block_columns - from->first_column; /* its column in from's block */
+    int64_t a = larger(larger(low, from->begin - start), 0);
+    int64_t b = smaller(smaller(low + n, from->begin + from->count - start), from->block_columns);
+    if (row >= 0 && row < from->block_rows && a < b)
+        fill(f, at + a - low, from->values + (start + a - from->begin), b - a);
+}
+
+/* Both are parts of blocks of the same rows of memory: one range of elements. */
+static void fill_range(filling *f, const checkpoint_piece *from)
+{
+    int64_t shift = (f->to->first_row - from->first_row) * from->block_columns; /* from to's places to from's */
+    int64_t a = larger(f->to->begin, larger(from->begin, 0) - shift);
+    int64_t b = smaller(f->to->begin + f->to->count, from->begin + from->count - shift);
+    if (a < b)
+        fill(f, a, from->values + (a + shift - from->begin), b - a);
+}
+
+static void fill_piece(filling *f, const checkpoint_piece *from)
+{
+    const checkpoint_piece *to = f->to;
+    if (from->first_column == to->first_column && from->block_columns == to->block_columns) {
+        fill_range(f, from);
+        return;
     }
-    return copied;
+    for (int64_t at = to->begin, n; at < to->begin + to->count; at += n) {
+        n = smaller(to->block_columns - at % to->block_columns, to->begin + to->count - at);
+        fill_row(f, from, at, n);
+    }
 }
 
 static bool meet(const checkpoint_piece *a, const checkpoint_piece *b)
@@ -217,8 +247,11 @@ static int load_stored(const st_file *f, checkpoint_piece *stored, uint32_t crc,
         if (!values)
             code = read_piece(f, stored, crc, &values);
         stored->values = values;
+        filling into = {.to = &pieces[j]};
         if (!code)
-            copied[j] += copy_piece(stored, &pieces[j]);
+            fill_piece(&into, stored);
+        copied[j] += into.copied;
+        code = code ? code : into.code;
     }
     free(values);
     return code;

@@ -4,6 +4,7 @@
 
 #include "shared/safetensors.h"
 #include "train/crc32c.h"
+#include "train/device_data.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,6 +39,19 @@ static int prepare(saving *w)
     return code ? code : folder_make(w->part);
 }
 
+typedef struct piece_output {
+    st_output *to;
+    uint32_t *crc;
+} piece_output;
+
+static int write_values(void *context, float *values, size_t first, size_t count)
+{
+    (void)first;
+    const piece_output *o = context;
+    *o->crc = crc32c(*o->crc, values, count * sizeof *values);
+    return st_write(o->to, values, count * sizeof *values);
+}
+
 /* This rank's pieces, and the checksums of their values. */
 static int write_pieces(saving *w)
 {
@@ -52,9 +66,9 @@ static int write_pieces(saving *w)
     for (size_t i = 0; i < s->n_pieces && !code; i++)
         code = st_declare(o, s->pieces[i].name, ST_F32, 1, &s->pieces[i].count);
     for (size_t i = 0; i < s->n_pieces && !code; i++) {
-        size_t bytes = (size_t)s->pieces[i].count * sizeof(float);
-        w->crcs[i] = crc32c(0, s->pieces[i].values, bytes);
-        code = st_write(o, s->pieces[i].values, bytes);
+        const checkpoint_piece *p = &s->pieces[i];
+        piece_output to = {o, &w->crcs[i]};
+        code = device_walk(p->device, p->values, (size_t)p->count, false, write_values, &to);
     }
     if (!code)
         return st_commit(o);

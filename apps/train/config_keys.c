@@ -18,6 +18,7 @@ static const char *const ropes[] = {"default", "llama3", NULL};
 static const char *const optimizers[] = {"Adam", "Lamb", NULL};
 static const char *const styles[] = {"constant", "linear", "cosine", "exponential", NULL};
 static const char *const precisions[] = {"fp32", "bfloat16", "fp16", NULL};
+static const char *const devices[] = {"cpu", "cuda", NULL}; /* by ringx_device */
 static const char *const scales[] = {"linear", "log", NULL};
 static const char *const data_forms[] = {"mmap", NULL};
 static const char *const tokenizers[] = {"HFTokenizer",      "CharLevelTokenizer", "TiktokenTokenizer",
@@ -101,6 +102,7 @@ const config_key config_keys[] = {
     {"zero_optimization.reduce_scatter", KEY_BOOL, F(reduce_scatter), 0, 1, NULL, "true"},
     {"zero_optimization.reduce_bucket_size", KEY_INT, F(reduce_bucket_size), 1, MANY, NULL, "5e8"},
     {"zero_optimization.contiguous_gradients", KEY_BOOL, F(contiguous_gradients), 0, 1, NULL, "true"},
+    {"device", KEY_CHOICE, F(device), 0, 0, devices, "cpu"},
     /* precision */
     {"precision", KEY_CHOICE, F(precision), 0, 0, precisions, "fp32"},
     {"fp32_allreduce", KEY_BOOL, F(fp32_allreduce), 0, 1, NULL, "false"},

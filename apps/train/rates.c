@@ -2,6 +2,8 @@
 /* Learning rates, the loss scale, and values that are not finite. */
 #include "train/rates.h"
 
+#include "train/device_data.h"
+
 #include <math.h>
 
 static const double pi = 3.14159265358979323846;
@@ -80,13 +82,27 @@ int loss_scaler_step(loss_scaler *s, bool finite, bool *apply)
     return CODE_GOOD;
 }
 
-int check_finite(group *g, const char *what, const named_values *values, size_t count)
+typedef struct finite_search {
+    const char *what;
+    const named_values *in;
+} finite_search;
+
+static int find_bad(void *context, float *values, size_t first, size_t count)
+{
+    const finite_search *s = context;
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            return fail(CODE_NOT_FINITE, "%s of %s, element %zu of %zu is %g", s->what, s->in->name, first + i,
+                        s->in->count, isnan(values[i]) ? NAN : (double)values[i]);
+    return CODE_GOOD;
+}
+
+int check_finite(group *g, ringx_device device, const char *what, const named_values *values, size_t count)
 {
     int code = CODE_GOOD;
-    for (size_t t = 0; t < count && !code; t++)
-        for (size_t i = 0; i < values[t].count && !code; i++)
-            if (!isfinite(values[t].values[i]))
-                code = fail(CODE_NOT_FINITE, "%s of %s, element %zu of %zu is %g", what, values[t].name, i,
-                            values[t].count, isnan(values[t].values[i]) ? NAN : (double)values[t].values[i]);
+    for (size_t t = 0; t < count && !code; t++) {
+        finite_search s = {what, &values[t]};
+        code = device_walk(device, (float *)(uintptr_t)values[t].values, values[t].count, false, find_bad, &s);
+    }
     return group_agree(g, code);
 }

@@ -46,8 +46,8 @@ typedef struct named_values {
     size_t count;
 } named_values;
 
-/* Agreed over g: CODE_NOT_FINITE with "rank R: <what> of <name>, element I: value" if any rank has such a value.  The
- * names are those of tensors and say their layer. */
-int check_finite(group *g, const char *what, const named_values *values, size_t count);
+/* Of memory of the device.  Agreed over g: CODE_NOT_FINITE with "rank R: <what> of <name>, element I: value" if any
+ * rank has such a value.  The names are those of tensors and say their layer. */
+int check_finite(group *g, ringx_device device, const char *what, const named_values *values, size_t count);
 
 #endif

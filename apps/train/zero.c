@@ -4,10 +4,10 @@
 
 #include "nn/formulas.h"
 #include "shared/numbers.h"
+#include "train/device_data.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 bool zero_overlap(const zero_tensor *t, size_t first, size_t count, size_t *begin, size_t *n)
 {
@@ -34,15 +34,44 @@ static size_t own_count(const zero *z)
     return z->bounds[owner(z) + 1] - z->bounds[owner(z)];
 }
 
+static ringx_device device_of(const zero *z)
+{
+    return z->model.on->ops->device;
+}
+
 void zero_destroy(zero *z)
 {
+    if (!z->model.on) /* never made */
+        return;
+    void *const states[] = {z->own_master ? z->master : NULL, z->m, z->v, z->sum, z->squares};
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
+        ringx_memory_free(device_of(z), states[i]);
     free(z->bounds);
-    if (z->own_master)
-        free(z->master);
-    free(z->m);
-    free(z->v);
-    free(z->sum);
     *z = (zero){.step = 0};
+}
+
+/* Zeros on the device. */
+static int make_state(const zero *z, size_t bytes, const char *what, void **state)
+{
+    int code = fail_status(ringx_memory_alloc(device_of(z), bytes, state), "%s of the optimizer", what);
+    return code ? code : z->model.on->ops->zero(z->model.on, *state, bytes);
+}
+
+static int make_states(zero *z)
+{
+    void *master = NULL, *m = NULL, *v = NULL, *sum = NULL, *squares = NULL;
+    int code = z->own_master ? make_state(z, z->count * sizeof(float), "master weights", &master) : CODE_GOOD;
+    if (!code)
+        code = make_state(z, z->count * sizeof(float), "first moments", &m);
+    if (!code)
+        code = make_state(z, z->count * sizeof(float), "second moments", &v);
+    if (!code && z->set.stage == 2)
+        code = make_state(z, own_count(z) * sizeof(float), "sums of gradients", &sum);
+    if (!code)
+        code = make_state(z, 2 * z->model.n_tensors * sizeof(double), "norms", &squares);
+    z->master = z->own_master ? master : (float *)z->model.weights + z->first;
+    z->m = m, z->v = v, z->sum = sum, z->squares = squares;
+    return code;
 }
 
 int zero_create(zero *z, const zero_model *model, const zero_settings *settings, const parallel *ranks)
@@ -52,16 +81,13 @@ int zero_create(zero *z, const zero_model *model, const zero_settings *settings,
     z->bounds = allocate((n + 1) * sizeof *z->bounds);
     for (size_t r = 0; z->bounds && r <= n; r++)
         z->bounds[r] = model->elements / n * r + model->elements % n * r / n;
-    bool good = z->bounds;
-    z->first = good && settings->stage ? own_first(z) : 0;
-    z->count = good && settings->stage ? own_count(z) : model->elements;
-    z->m = allocate(z->count * sizeof(float));
-    z->v = allocate(z->count * sizeof(float));
-    z->master = z->own_master ? allocate(z->count * sizeof(float)) : (float *)model->weights + z->first;
-    if (good && settings->stage == 2)
-        z->sum = allocate(own_count(z) * sizeof(float));
-    good = good && z->m && z->v && z->master && (settings->stage != 2 || z->sum);
-    int code = group_agree(ranks->world, good ? CODE_GOOD : CODE_NO_MEMORY);
+    int code = z->bounds ? CODE_GOOD : CODE_NO_MEMORY;
+    if (!code) {
+        z->first = settings->stage ? own_first(z) : 0;
+        z->count = settings->stage ? own_count(z) : model->elements;
+        code = make_states(z);
+    }
+    code = group_agree(ranks->world, code);
     if (code)
         zero_destroy(z);
     return code;
@@ -103,7 +129,7 @@ int zero_spread(zero *z)
         return CODE_NO_MEMORY;
     for (int r = 0; r <= n; r++)
         bytes[r] = z->bounds[r] * dtype_bytes(z->model.dtype);
-    code = group_all_gather(z->ranks->gradient, z->model.weights, bytes);
+    code = device_all_gather(z->ranks->gradient, device_of(z), z->model.weights, bytes);
     free(bytes);
     return code;
 }
@@ -114,7 +140,7 @@ int zero_spread(zero *z)
 static int reduce_to_owners(zero *z)
 {
     float *g = z->model.gradients;
-    return group_reduce_scatter(z->ranks->gradient, GROUP_SUM, GROUP_F32, g, z->bounds, g + own_first(z));
+    return device_reduce_scatter(z->ranks->gradient, device_of(z), g, z->bounds, g + own_first(z));
 }
 
 static int reduce_whole(zero *z)
@@ -122,8 +148,8 @@ static int reduce_whole(zero *z)
     int code = CODE_GOOD;
     size_t all = z->model.elements, bucket = z->set.bucket ? z->set.bucket : all;
     for (size_t at = 0; at < all && !code; at += bucket)
-        code = group_all_reduce(z->ranks->gradient, GROUP_SUM, GROUP_F32, z->model.gradients + at,
-                                all - at < bucket ? all - at : bucket);
+        code = device_all_reduce(z->ranks->gradient, device_of(z), GROUP_SUM, z->model.gradients + at,
+                                 all - at < bucket ? all - at : bucket);
     return code;
 }
 
@@ -134,22 +160,20 @@ int zero_accumulate(zero *z, bool last)
     if (z->set.stage == 1)
         return last ? reduce_to_owners(z) : CODE_GOOD;
     int code = reduce_to_owners(z);
-    float *own = z->model.gradients + own_first(z);
     size_t n = own_count(z);
-    for (size_t i = 0; i < n && !code; i++)
-        z->sum[i] += own[i];
-    if (!code && last)
-        memcpy(own, z->sum, n * sizeof(float));
-    else if (!code)
+    nn_array own = {z->model.gradients + own_first(z), RINGX_F32, 0}, sum = {z->sum, RINGX_F32, 0};
+    nn_sum add = {1, (int64_t)n, sum, own, last ? own : sum};
+    if (!code && n)
+        code = z->model.on->ops->add(z->model.on, &add);
+    if (!code && !last)
         code = z->model.on->ops->zero(z->model.on, z->model.gradients, z->model.elements * sizeof(float));
     return code;
 }
 
 int zero_clear(zero *z)
 {
-    if (z->sum)
-        memset(z->sum, 0, own_count(z) * sizeof(float));
-    return z->model.on->ops->zero(z->model.on, z->model.gradients, z->model.elements * sizeof(float));
+    int code = z->sum ? z->model.on->ops->zero(z->model.on, z->sum, own_count(z) * sizeof(float)) : CODE_GOOD;
+    return code ? code : z->model.on->ops->zero(z->model.on, z->model.gradients, z->model.elements * sizeof(float));
 }
 
 /* Whether this rank adds a tensor to sums over the tensor group. */
@@ -158,21 +182,44 @@ static bool counts(const zero *z, const zero_tensor *t)
     return t->split || group_rank(z->ranks->tensor) == 0;
 }
 
+/* The device's squares, which begin as zeros, as they are when all work is done. */
+static int clear_squares(const zero *z)
+{
+    return z->model.on->ops->zero(z->model.on, z->squares, 2 * z->model.n_tensors * sizeof *z->squares);
+}
+
+static int read_squares(const zero *z, double *squares)
+{
+    size_t bytes = 2 * z->model.n_tensors * sizeof *squares;
+    return fail_status(ringx_memory_copy(device_of(z), squares, z->squares, bytes), "norms");
+}
+
+/* Σ over the own elements of all tensors that count here. */
+static int own_squares(zero *z, double *sum)
+{
+    size_t n = z->model.n_tensors;
+    double *squares = allocate(2 * n * sizeof *squares);
+    int code = squares ? clear_squares(z) : CODE_NO_MEMORY;
+    for (size_t t = 0; t < n && !code; t++) {
+        const zero_tensor *tensor = &z->model.tensors[t];
+        size_t begin, some;
+        if (counts(z, tensor) && zero_overlap(tensor, own_first(z), own_count(z), &begin, &some))
+            code = z->model.on->ops->sum_squares(z->model.on, z->model.gradients + tensor->offset + begin,
+                                                 (int64_t)some, &z->squares[2 * t]);
+    }
+    if (!code)
+        code = read_squares(z, squares);
+    *sum = 0;
+    for (size_t t = 0; t < n && !code; t++)
+        *sum += squares[2 * t];
+    free(squares);
+    return code;
+}
+
 int zero_norm(zero *z, double scale, double *norm)
 {
     double squares = 0;
-    int code = CODE_GOOD;
-    for (size_t t = 0; t < z->model.n_tensors && !code; t++) {
-        const zero_tensor *tensor = &z->model.tensors[t];
-        size_t begin, n;
-        double sum = 0;
-        if (!counts(z, tensor) || !zero_overlap(tensor, own_first(z), own_count(z), &begin, &n))
-            continue;
-        code =
-            z->model.on->ops->sum_squares(z->model.on, z->model.gradients + tensor->offset + begin, (int64_t)n, &sum);
-        squares += sum;
-    }
-    code = group_agree(z->ranks->world, code);
+    int code = group_agree(z->ranks->world, own_squares(z, &squares));
     if (!code)
         code = group_sum(z->ranks->gradient, &squares);
     if (!code)
@@ -209,23 +256,35 @@ static int adam_step(zero *z, const nn_update *common)
     return code;
 }
 
-/* Moments of all tensors, and the sums of squares of what lies here: owner by owner, so that their sum over the owners
- * is the same bit for bit whether it is taken here or over the group. */
+/* Moments of what rank r owns, and squares += its sums. */
+static int lamb_moments_of(zero *z, const nn_update *common, int r, double *squares)
+{
+    size_t n = z->model.n_tensors;
+    double *part = allocate(2 * n * sizeof *part);
+    int code = part ? clear_squares(z) : CODE_NO_MEMORY;
+    for (size_t t = 0; t < n && !code; t++) {
+        size_t begin, some;
+        if (!zero_overlap(&z->model.tensors[t], z->bounds[r], z->bounds[r + 1] - z->bounds[r], &begin, &some))
+            continue;
+        nn_update u = piece(z, &z->model.tensors[t], begin, some, common);
+        code = z->model.on->ops->lamb_moments(z->model.on, &u, &z->squares[2 * t]);
+    }
+    if (!code)
+        code = read_squares(z, part);
+    for (size_t i = 0; i < 2 * n && !code; i++)
+        squares[i] += part[i];
+    free(part);
+    return code;
+}
+
+/* Of all that lies here, owner by owner, so that the sum over the owners is the same bit for bit whether it is taken
+ * here or over the group. */
 static int lamb_moments(zero *z, const nn_update *common, double *squares)
 {
     int code = CODE_GOOD, owners = group_ranks(z->ranks->gradient);
     int from = z->set.stage ? owner(z) : 0, to = z->set.stage ? owner(z) + 1 : owners;
-    for (int r = from; r < to; r++)
-        for (size_t t = 0; t < z->model.n_tensors && !code; t++) {
-            size_t begin, n;
-            double part[2] = {0, 0};
-            if (!zero_overlap(&z->model.tensors[t], z->bounds[r], z->bounds[r + 1] - z->bounds[r], &begin, &n))
-                continue;
-            nn_update u = piece(z, &z->model.tensors[t], begin, n, common);
-            code = z->model.on->ops->lamb_moments(z->model.on, &u, part);
-            squares[2 * t] += part[0];
-            squares[2 * t + 1] += part[1];
-        }
+    for (int r = from; r < to && !code; r++)
+        code = lamb_moments_of(z, common, r, squares);
     return code;
 }
 

@@ -19,7 +19,7 @@ typedef struct zero_tensor {
     bool split; /* over the tensor group; else equal on all of its ranks and counted once */
 } zero_tensor;
 
-typedef struct zero_model { /* memory that is the caller's */
+typedef struct zero_model { /* memory that is the caller's, of the context's device */
     const zero_tensor *tensors;
     size_t n_tensors, elements;
     void *weights; /* of dtype */
@@ -42,8 +42,10 @@ typedef struct zero {
     const parallel *ranks;
     size_t *bounds;        /* [ranks of the gradient group + 1] */
     size_t first, count;   /* elements whose states are here: all, or the own ones */
+    /* on the device */
     float *master, *m, *v; /* [count]; master is the weights themselves if dtype is RINGX_F32 */
     float *sum;            /* [own count]: stage 2's gradients so far; NULL otherwise */
+    double *squares;       /* [tensors][2] */
     bool own_master;
     int64_t step; /* updates done */
 } zero;

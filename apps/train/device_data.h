@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* Training state in a device's memory: its way through host memory, in bounded pieces, and the groups' data functions
+ * on it.  On CPUs these are the plain functions: nothing is copied. */
+#ifndef RINGX_TRAIN_DEVICE_DATA_H
+#define RINGX_TRAIN_DEVICE_DATA_H
+
+#include "train/group.h"
+
+/* Calls visit on host memory that holds values[0 … count-1], piece by piece in their order; `back`: pieces are copied
+ * back after it.  first: the piece's place.  Ends at the first code that is not CODE_GOOD. */
+typedef int device_visit(void *context, float *values, size_t first, size_t count);
+int device_walk(ringx_device device, float *values, size_t count, bool back, device_visit *visit, void *context);
+
+/* As the group's functions, on memory of the device. */
+int device_all_reduce(group *g, ringx_device device, group_op op, float *data, size_t count);
+/* Sums; mine may be data + bounds[rank]. */
+int device_reduce_scatter(group *g, ringx_device device, const float *data, const size_t *bounds, float *mine);
+int device_all_gather(group *g, ringx_device device, void *data, const size_t *bounds); /* bounds in bytes */
+
+#endif
