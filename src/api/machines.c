@@ -20,12 +20,11 @@ ringx_status ringx_machine_describe(const char *name, ringx_machine_figures *fig
     if (!figures)
         RINGX_FAIL(RINGX_INVALID, "figures is NULL; it must point to what is to be filled");
     RINGX_TRY(ringx__machine_load(&m, name));
-    *figures =
-        (ringx_machine_figures){.ranks_per_node = (int)m.ranks_per_node,
-                                .matrix_flops = 1e9 * (m.matrix_gflops > 0 ? m.matrix_gflops : best(&m.forward)),
-                                .peak_flops = 1e9 * m.peak_gflops,
-                                .memory_gbs = m.memory_gbs,
-                                .device_memory = (size_t)(m.device_memory_gib * 0x1p30)};
+    *figures = (ringx_machine_figures){.ranks_per_node = (int)m.ranks_per_node,
+                                       .matrix_flops = 1e9 * (m.matrix_gflops > 0 ? m.matrix_gflops : best(&m.forward)),
+                                       .peak_flops = 1e9 * m.peak_gflops,
+                                       .memory_gbs = m.memory_gbs,
+                                       .device_memory = (size_t)(m.device_memory_gib * 0x1p30)};
     snprintf(figures->name, sizeof figures->name, "%s", m.name);
     return RINGX_OK;
 }
