@@ -21,7 +21,7 @@ static int divides(int64_t parts, int64_t whole, const char *parts_name, const c
                                      (long long)whole, whole_name);
 }
 
-static int check(gpt_config *c, int64_t tensor_ranks)
+int model_check(gpt_config *c, int64_t tensor_ranks)
 {
     const struct {
         const char *name;
@@ -63,7 +63,9 @@ int gpt_model_create(gpt_model **result, const gpt_config *config, ringx_dtype d
     m->config = *config, m->dtype = dtype, m->on = *on, m->groups = groups;
     if (groups.tensor && group_ranks(groups.tensor) == 1)
         m->groups.tensor = NULL;
-    int code = check(&m->config, m->groups.tensor ? group_ranks(m->groups.tensor) : 1);
+    m->tensor_ranks = m->groups.tensor ? group_ranks(m->groups.tensor) : 1;
+    m->tensor_rank = m->groups.tensor ? group_rank(m->groups.tensor) : 0;
+    int code = model_check(&m->config, m->tensor_ranks);
     if (!code)
         code = create(m);
     if (code) {
@@ -79,9 +81,9 @@ void gpt_model_release(gpt_model *m)
     if (!m)
         return;
     model_memory_free(m);
-    ringx_plan_destroy(m->plan);
+    model_plans_destroy(m);
     ringx_comm_destroy(m->self);
-    m->plan = NULL, m->self = NULL, m->dx = (nn_array){0};
+    m->self = NULL, m->dx = (nn_array){0};
 }
 
 void gpt_model_destroy(gpt_model *m)
@@ -117,41 +119,10 @@ float *gpt_model_gradients(gpt_model *m)
 
 /* ---- a run ---- */
 
-static int make_plan(gpt_model *m)
-{
-    ringx_problem problem = RINGX_PROBLEM_INIT;
-    problem.batch = m->run.batch, problem.tokens = m->run.tokens;
-    problem.q_heads = m->q_width / m->config.head_dim, problem.kv_heads = m->kv_width / m->config.head_dim;
-    problem.head_dim = m->config.head_dim, problem.dtype = m->dtype, problem.causal = true;
-    problem.document_starts = m->run.document_starts, problem.documents = m->run.documents;
-    ringx_options options = RINGX_OPTIONS_INIT;
-    if (m->run.attention)
-        options = *m->run.attention;
-    options.device = m->on.ops->device, options.stream = m->on.stream;
-    options.forward_only = m->run.forward_only;
-    ringx_comm *comm = NULL;
-    if (m->groups.context)
-        TRY(group_comm(m->groups.context, &comm));
-    else
-        TRY(fail_status(ringx_comm_self(&m->self), "communicator of one rank"));
-    return fail_status(ringx_plan_create(&m->plan, &problem, &options, comm ? comm : m->self), "attention");
-}
-
-static int64_t chunk_of(int64_t chunk, int64_t tokens)
-{
-    if (chunk < 1 || chunk > tokens)
-        chunk = tokens;
-    return chunk < 1 ? NN_TILE : (chunk + NN_TILE - 1) / NN_TILE * NN_TILE;
-}
-
 static int prepare(gpt_model *m)
 {
-    TRY(make_plan(m));
-    m->run.attention = NULL, m->run.document_starts = NULL; /* the plan has what it needs of them */
-    m->local_tokens = ringx_plan_local_tokens(m->plan);
-    m->tokens = m->local_tokens * m->run.batch;
-    m->chunk = chunk_of(m->run.chunk, m->tokens);
-    m->loss_chunk = chunk_of(m->run.loss_chunk, m->tokens);
+    TRY(model_plans_create(m));
+    m->run.attention = NULL, m->run.attention_of = NULL, m->run.document_starts = NULL; /* the plans have it */
     return model_memory_create(m);
 }
 
@@ -177,30 +148,38 @@ const int64_t *gpt_model_positions(const gpt_model *m)
 
 const ringx_plan *gpt_model_plan(const gpt_model *m)
 {
-    return m->plan;
+    return m->plans ? m->plans[0] : NULL;
 }
 
 size_t gpt_model_bytes(const gpt_model *m)
 {
-    return m->memory_bytes + m->elements * (dtype_bytes(m->dtype) + sizeof *m->gradients);
+    return m->memory_bytes + m->more_bytes + m->elements * (dtype_bytes(m->dtype) + sizeof *m->gradients);
 }
 
 /* ---- loss and gradients ---- */
 
-int model_forward(gpt_model *m, const int32_t *ids)
+static int forward(gpt_model *m, const int32_t *ids, bool store)
 {
+    m->output_gone = false;
     TRY(model_embed(m, ids));
     for (int64_t layer = 0; layer < m->config.layers; layer++) {
+        if (store)
+            TRY(model_store_input(m, layer));
         TRY(layer_attention(m, layer));
         TRY(layer_mlp(m, layer));
     }
     return CODE_GOOD;
 }
 
+int model_forward(gpt_model *m, const int32_t *ids)
+{
+    return forward(m, ids, false);
+}
+
 /* In the order of the tokens, whatever the chunks were. */
 static int sum_nll(gpt_model *m, double *nll)
 {
-    TRY(fail_status(ringx_plan_wait(m->plan), "a step"));
+    TRY(model_plans_wait(m));
     TRY(fail_status(
         ringx_memory_copy(m->on.ops->device, m->host_nll, m->token_nll, (size_t)m->tokens * sizeof *m->host_nll),
         "losses"));
@@ -221,10 +200,13 @@ int gpt_model_train(gpt_model *m, const gpt_batch *b, double scale, double *nll)
 {
     if (m->run.forward_only)
         return fail(CODE_INTERNAL, "a run prepared for forward only has no gradients");
-    TRY(model_forward(m, b->ids));
+    TRY(forward(m, b->ids, m->run.offload));
     TRY(model_head(m, b, scale, true));
-    for (int64_t layer = m->config.layers - 1; layer >= 0; layer--)
+    for (int64_t layer = m->config.layers - 1; layer >= 0; layer--) {
+        if (m->run.offload)
+            TRY(model_fetch_input(m, layer));
         TRY(layer_backward(m, layer));
+    }
     TRY(model_embed_backward(m, b->ids));
     return sum_nll(m, nll);
 }

@@ -4,7 +4,7 @@
  * Every rank of the tensor group holds a part of each matrix and the same tokens; every rank of the context group holds
  * the same weights and a part of each sample's tokens, those of the attention plan.  Gradients are those of
  * scale · Σ mask·nll over this rank's tokens: their sum over the context ranks (and data ranks, micro-batches) is the
- * gradient of the whole.  Recomputation and the size of chunks change no bit of loss and gradients. */
+ * gradient of the whole.  Recomputation, offload and the size of chunks change no bit of loss and gradients. */
 #ifndef GPT_MODEL_H
 #define GPT_MODEL_H
 
@@ -70,9 +70,13 @@ typedef struct gpt_run {
     int64_t chunk, loss_chunk;      /* tokens at a time, rounded up to NN_TILE; 0: all */
     bool forward_only;              /* evaluation: no gradients */
     bool recompute;                 /* keep of a layer its input only */
-    const ringx_options *attention; /* NULL: the library's choice */
+    bool offload;                   /* with recompute: inputs of layers wait for backward in host memory */
+    const ringx_options *attention; /* [attentions]; NULL: the library's choice */
+    size_t attentions;              /* 0: one */
+    const size_t *attention_of;     /* [layers]: which of them; NULL: the first.  All have the layout of the first */
     const int64_t *document_starts; /* documents inside a sample that do not see each other, as in ringx_problem */
     size_t documents;               /* 0: no such bounds */
+    bool document_masks;            /* samples have bounds of their own: those of gpt_model_documents */
 } gpt_run;
 
 /* Collective over the context group.  Makes plan and buffers; again for another run. */
@@ -82,6 +86,47 @@ int64_t gpt_model_local_tokens(const gpt_model *m);     /* of a sample, on this 
 const int64_t *gpt_model_positions(const gpt_model *m); /* of those, in the whole sample */
 const ringx_plan *gpt_model_plan(const gpt_model *m);   /* ringx_shard brings a sample's tokens to its ranks */
 size_t gpt_model_bytes(const gpt_model *m);             /* of all memory that it holds on the device */
+/* Of a run with document_masks: bounds of each sample's documents, starts[sample][0 … documents[sample]] as in
+ * ringx_problem, for the calls that follow.  Collective over the context group, the same on all its ranks.  Makes plans
+ * for bounds that are new, and larger workspace where they need it. */
+int gpt_model_documents(gpt_model *m, const int64_t *const *starts, const size_t *documents);
+
+/* ---- memory, also of ranks that do not exist ---- */
+
+typedef enum gpt_memory_item { /* bytes of: */
+                               GPT_WEIGHTS,
+                               GPT_GRADIENTS,
+                               GPT_INPUTS,    /* inputs of layers, and the last one's output */
+                               GPT_KEPT,      /* q, k, v and results of attention that backward needs */
+                               GPT_BACKWARD,  /* gradients of activations of all tokens */
+                               GPT_CHUNKS,    /* what is computed a chunk of tokens at a time */
+                               GPT_WORKSPACE, /* the attention's */
+                               GPT_LOSS,      /* logits of a chunk, losses of all tokens */
+                               GPT_TABLES,    /* positions and rotations */
+                               GPT_MEMORY_ITEMS
+} gpt_memory_item;
+extern const char *const gpt_memory_names[GPT_MEMORY_ITEMS];
+
+typedef struct gpt_memory {
+    size_t items[GPT_MEMORY_ITEMS];
+    size_t device;               /* their sum */
+    size_t host;                 /* inputs of layers that wait there */
+    size_t parameters, elements; /* of this rank: tensors, and elements of all of them */
+} gpt_memory;
+void gpt_model_memory(const gpt_model *m, gpt_memory *memory); /* device is gpt_model_bytes */
+
+typedef struct gpt_paper_rank { /* a rank on paper */
+    int tensor_rank, tensor_ranks;
+    int64_t local_tokens; /* of a sample */
+    size_t workspace;     /* bytes of the attention's, the largest of all choices */
+} gpt_paper_rank;
+
+/* What gpt_model_create and gpt_model_prepare would hold on that rank, by the same functions.  Fails as they do. */
+int gpt_paper_memory(const gpt_config *config, ringx_dtype dtype, const gpt_run *run, const gpt_paper_rank *rank,
+                     gpt_memory *memory);
+/* The attention that a run asks for, as plans and studies take it; `layout`: that of the first choice. */
+ringx_problem gpt_run_problem(const gpt_config *config, ringx_dtype dtype, const gpt_run *run, int tensor_ranks);
+ringx_options gpt_run_options(const gpt_run *run, size_t which, const char *layout, ringx_device device);
 
 typedef struct gpt_batch {        /* of this rank, [batch][local tokens] each */
     const int32_t *ids, *targets; /* targets under a zero mask are not looked at */
@@ -92,8 +137,8 @@ typedef struct gpt_batch {        /* of this rank, [batch][local tokens] each */
 int gpt_model_loss(gpt_model *m, const gpt_batch *b, double *nll);
 /* The same, and adds the gradients of scale·nll. */
 int gpt_model_train(gpt_model *m, const gpt_batch *b, double scale, double *nll);
-/* Rows first … first+count-1 of [batch·local tokens] after gpt_model_loss or gpt_model_train: logits of this rank's
- * vocabulary, [count][local vocabulary]. */
+/* Rows first … first+count-1 of [batch·local tokens] after gpt_model_loss or, without offload, gpt_model_train: logits
+ * of this rank's vocabulary, [count][local vocabulary]. */
 int gpt_model_logits(gpt_model *m, int64_t first, int64_t count, float *logits);
 
 #endif

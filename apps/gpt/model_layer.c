@@ -78,16 +78,6 @@ static int rotate_both(gpt_model *m, nn_array q, nn_array k, bool inverse)
     return rotate(m, k, m->kv_width / m->config.head_dim, inverse);
 }
 
-static ringx_args attention_args(gpt_model *m, const kept_attention *k)
-{
-    ringx_args args = RINGX_ARGS_INIT;
-    args.q.data = k->q.data, args.k.data = k->k.data, args.v.data = k->v.data, args.out.data = k->out.data;
-    args.lse = k->lse;
-    args.dout.data = m->dout.data, args.dq.data = m->dq.data, args.dk.data = m->dk.data, args.dv.data = m->dv.data;
-    args.workspace = m->workspace, args.workspace_bytes = m->workspace_bytes;
-    return args;
-}
-
 /* y = x + output(act), for a piece: act, x and y begin at it. */
 static int residual(gpt_model *m, size_t output, int64_t tokens, const nn_array from_to[3])
 {
@@ -103,8 +93,7 @@ static int attend(gpt_model *m, int64_t layer, const kept_attention *k)
         TRY(cache_fill(m, layer, k));
     if (m->decoding)
         return cache_attend(m, layer, k);
-    ringx_args args = attention_args(m, k);
-    return fail_status(ringx_forward(m->plan, &args), "attention of layer %lld", (long long)layer);
+    return model_attend(m, layer, k, false);
 }
 
 int layer_attention(gpt_model *m, int64_t layer)
@@ -194,8 +183,7 @@ int layer_backward(gpt_model *m, int64_t layer)
                         false};
         TRY(project_backward(m, piece_at(m, t).tokens, &o));
     }
-    ringx_args args = attention_args(m, k);
-    TRY(fail_status(ringx_backward(m->plan, &args), "backward of attention of layer %lld", (long long)layer));
+    TRY(model_attend(m, layer, k, true));
     TRY(rotate_both(m, m->dq, m->dk, true));
     for (int64_t t = 0; t < m->tokens; t += m->chunk)
         TRY(inputs_backward(m, layer, piece_at(m, t)));

@@ -54,8 +54,7 @@ static const parameter_row layer_rows[LAYER_WEIGHTS] = {
 
 static void part(int64_t whole, bool split, const gpt_model *m, int64_t *first, int64_t *count)
 {
-    int64_t ranks = split && m->groups.tensor ? group_ranks(m->groups.tensor) : 1;
-    int64_t rank = ranks > 1 ? group_rank(m->groups.tensor) : 0;
+    int64_t ranks = split ? m->tensor_ranks : 1, rank = split ? m->tensor_rank : 0;
     *first = whole * rank / ranks;
     *count = whole * (rank + 1) / ranks - *first;
 }

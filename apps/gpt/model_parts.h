@@ -31,11 +31,18 @@ typedef struct kept_attention {
     float *lse;
 } kept_attention;
 
+typedef struct masked_plans { /* for samples whose documents have these bounds */
+    int64_t *starts;
+    size_t documents;
+    ringx_plan **plans; /* [attentions] */
+} masked_plans;
+
 struct gpt_model {
     gpt_config config;
     ringx_dtype dtype;
     nn_context on;
     gpt_groups groups;
+    int tensor_rank, tensor_ranks;
     int64_t q_width, kv_width, inner, vocabulary, first_word; /* this rank's */
     gpt_parameter *parameters;
     size_t n_parameters, elements;
@@ -43,21 +50,29 @@ struct gpt_model {
     float *gradients;
 
     gpt_run run;
-    ringx_plan *plan;
-    ringx_comm *self;             /* without a context group */
+    ringx_plan **plans; /* [attentions] */
+    size_t attentions;
+    ringx_options *options;       /* [attentions] */
+    size_t *attention_of;         /* [layers] */
+    masked_plans **masks;         /* [samples]; NULL: the plans above.  NULL for all without document_masks */
+    ringx_comm *comm, *self;      /* of the context group; without one, the model's own */
     int64_t local_tokens, tokens; /* of a sample; of all samples */
     int64_t chunk, loss_chunk;
     void *memory; /* one allocation for all that follows */
-    size_t memory_bytes;
+    size_t memory_bytes, memory_items[GPT_MEMORY_ITEMS];
     int64_t *positions, *device_positions; /* the first in host memory */
     float *rope;
-    nn_array *inputs; /* [layers + 1][tokens][width]; forward only: two that alternate */
+    nn_array *inputs;  /* [layers + 1][tokens][width]; forward only and with offload: two that alternate */
+    void *host_inputs; /* [layers − 1], where they wait */
+    size_t host_bytes;
+    bool output_gone; /* the last of inputs has been overwritten */
     kept_attention *kept;
     nn_array dx, dq, dk, dv, dout;  /* of all tokens */
     nn_array normal, gate, up, act; /* of a chunk */
     nn_array partial;               /* of a chunk, float: to be summed over the tensor group */
     void *workspace, *loss_workspace;
-    size_t workspace_bytes;
+    void *more_workspace; /* in its place, where masks need more */
+    size_t workspace_bytes, more_bytes;
     float *token_nll, *host_nll;
     double *nll;
 
@@ -65,12 +80,23 @@ struct gpt_model {
     bool decoding;           /* one token, whose attention is over the cache */
 };
 
-/* ---- model_parameters.c, model_memory.c ---- */
+/* ---- model_parameters.c, model_memory.c, model_plans.c ---- */
 
-int model_parameters_create(gpt_model *m);
-int model_memory_create(gpt_model *m);
+int model_check(gpt_config *c, int64_t tensor_ranks);
+int model_parameters_create(gpt_model *m); /* for tensor_rank of tensor_ranks */
+int model_memory_create(gpt_model *m);     /* of local_tokens, workspace_bytes and the run */
 void model_memory_free(gpt_model *m);
-int model_rope_table(gpt_model *m); /* of its positions */
+int model_rope_table(gpt_model *m);                   /* of its positions */
+int model_grow_workspace(gpt_model *m, size_t bytes); /* for model_attend, between steps */
+/* With offload, before a layer runs.  Forward: its input goes to host memory beside it.  Backward: its input is there,
+ * and that of the layer before begins to come. */
+int model_store_input(gpt_model *m, int64_t layer);
+int model_fetch_input(gpt_model *m, int64_t layer);
+int model_plans_create(gpt_model *m); /* collective; local_tokens and workspace_bytes follow from them */
+void model_plans_destroy(gpt_model *m);
+int model_plans_wait(gpt_model *m);
+/* Forward or backward of a layer's attention. */
+int model_attend(gpt_model *m, int64_t layer, const kept_attention *k, bool backward);
 
 /* ---- views ---- */
 

@@ -13,7 +13,7 @@ enum { LENGTHS = 64 }; /* runs are for multiples of so many tokens: similar leng
 static int prepare(gpt_model *m, int64_t tokens)
 {
     int64_t length = (tokens + LENGTHS - 1) / LENGTHS * LENGTHS;
-    if (m->plan && m->run.forward_only && m->run.batch == 1 && m->run.tokens == length)
+    if (m->plans && m->run.forward_only && m->run.batch == 1 && m->run.tokens == length)
         return CODE_GOOD;
     gpt_run run = {.batch = 1, .tokens = length, .forward_only = true, .chunk = 1024, .loss_chunk = 1024};
     return gpt_model_prepare(m, &run);
