@@ -2,11 +2,27 @@
 /* From a configuration to groups, model, optimizer and data. */
 #include "gpt/cmd_train.h"
 
-#include "gpt/tokenizer.h"
+#include "gpt/model_config.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Ranks with a GPU each talk by NCCL. */
+static int use_gpus(training *t)
+{
+    group *const groups[] = {t->p.tensor, t->p.context, t->p.gradient};
+    bool used = true, all = true;
+    int code = CODE_GOOD;
+    for (int i = 0; i < 3 && !code && t->on.ops->device == RINGX_CUDA; i++)
+        if (group_ranks(groups[i]) > 1) {
+            code = group_use_gpus(groups[i], t->on.stream, &used);
+            all = all && used;
+        }
+    if (!code && !all && t->log)
+        fprintf(t->log, " note: ranks share a GPU, or there is no NCCL: their transfers go through host memory\n");
+    return group_agree(t->world, code);
+}
 
 static int set_up_groups(training *t)
 {
@@ -18,98 +34,31 @@ static int set_up_groups(training *t)
     if (!code)
         code = config_batch(t->c, group_ranks(t->world), &t->dp);
     code = group_agree(t->world, code);
-    return code ? code : parallel_create(&t->p, t->world, size, axes);
+    if (!code)
+        code = parallel_create(&t->p, t->world, size, axes);
+    return code ? code : use_gpus(t);
 }
 
 /* ---- model ---- */
 
-static int find_vocabulary(training *t)
+static int prepare_model(training *t, const gpt_settings *s)
 {
-    static const tokenizer_kind kinds[] = {TOKENIZER_HF, TOKENIZER_BYTES, TOKENIZER_TIKTOKEN, TOKENIZER_GPT2,
-                                           TOKENIZER_HF};
-    const config *c = t->c;
-    size_t size = (size_t)c->vocab_size;
-    t->eod = -1;
-    if (!size) {
-        tokenizer *tokens;
-        tokenizer_kind kind = kinds[c->tokenizer_type];
-        if (kind != TOKENIZER_BYTES && !c->vocab_file)
-            return fail(CODE_CONFIGURATION, "vocab_file (the tokenizer's) or vocab_size is required");
-        int code = tokenizer_open(&tokens, kind, c->vocab_file, c->merge_file);
-        if (code)
-            return code;
-        size = tokenizer_size(tokens);
-        t->eod = tokenizer_eod(tokens);
-        tokenizer_close(tokens);
-    }
-    if (c->eod_mask_loss && t->eod < 0)
-        return fail(CODE_CONFIGURATION, "eod_mask_loss: the tokenizer has no end of document");
-    t->vocabulary = tokenizer_padded_size(size, c->make_vocab_size_divisible_by, c->model_parallel_size);
-    return CODE_GOOD;
-}
-
-static double init_std(const config *c, int64_t method)
-{
-    return method == INIT_SMALL  ? gpt_small_init(c->hidden_size)
-           : method == INIT_WANG ? gpt_wang_init(c->num_layers, c->hidden_size)
-                                 : c->init_method_std;
-}
-
-static gpt_config model_config(const training *t)
-{
-    const config *c = t->c;
-    gpt_config g = {.layers = c->num_layers,
-                    .width = c->hidden_size,
-                    .heads = c->num_attention_heads,
-                    .kv_heads = c->num_kv_heads,
-                    .head_dim = c->hidden_size / c->num_attention_heads,
-                    .inner = c->intermediate_size,
-                    .vocabulary = t->vocabulary,
-                    .norm_eps = c->rms_norm_epsilon,
-                    .rope_theta = c->rotary_emb_base,
-                    .tied = !c->no_weight_tying,
-                    .init_std = init_std(c, c->init_method),
-                    .output_init_std = init_std(c, c->output_layer_init_method)};
-    if (c->rope_type)
-        g.rope_scaling = (nn_rope_scaling){c->rope_factor, c->rope_low_freq_factor, c->rope_high_freq_factor,
-                                           (double)c->rope_original_max_position_embeddings};
-    return g;
-}
-
-/* One preset for all layers: a plan is made once and used by each. */
-static int choose_attention(training *t)
-{
-    const text_list *names = &t->c->attention;
-    for (size_t i = 1; i < names->count; i++)
-        if (strcmp(names->items[i], names->items[0]) != 0)
-            return fail(CODE_CONFIGURATION, "attention_config: layer %zu is '%s', layer 0 '%s'; all must be the same",
-                        i, names->items[i], names->items[0]);
-    bool ring = strcmp(names->items[0], "ring") == 0; /* the original's name for what it runs: ringX3 */
-    t->attention = (ringx_options)RINGX_OPTIONS_INIT;
-    t->attention.preset = ring ? "ringX3" : strcmp(names->items[0], "auto") == 0 ? NULL : names->items[0];
-    if (t->c->document_mask)
-        return fail(CODE_CONFIGURATION, "document_mask: training with it is not offered");
-    return CODE_GOOD;
+    gpt_groups groups = {t->p.tensor, t->p.context};
+    int code = gpt_model_create(&t->m, &s->model, s->dtype, &t->on, groups);
+    if (!code)
+        code = gpt_model_initialise(t->m, (uint64_t)t->c->seed);
+    code = group_agree(t->world, code);
+    return code ? code : gpt_model_prepare(t->m, &s->run);
 }
 
 static int set_up_model(training *t)
 {
-    static const ringx_dtype dtypes[] = {RINGX_F32, RINGX_BF16, RINGX_F16};
-    const config *c = t->c;
-    gpt_config g = model_config(t);
-    gpt_groups groups = {t->p.tensor, t->p.context};
-    int code = gpt_model_create(&t->m, &g, dtypes[c->precision], &t->on, groups);
-    if (!code)
-        code = gpt_model_initialise(t->m, (uint64_t)c->seed);
-    gpt_run run = {.batch = c->train_micro_batch_size_per_gpu,
-                   .tokens = c->seq_length,
-                   .chunk = c->mlp_chunk_tokens,
-                   .loss_chunk = c->loss_chunk_tokens,
-                   .recompute = c->checkpoint_activations,
-                   .attention = &t->attention};
-    code = group_agree(t->world, code);
-    if (!code)
-        code = gpt_model_prepare(t->m, &run);
+    gpt_settings s;
+    int code = group_agree(t->world, gpt_settings_create(&s, t->c, t->vocabulary));
+    if (code)
+        return code;
+    code = prepare_model(t, &s);
+    gpt_settings_destroy(&s);
     return group_agree(t->world, code);
 }
 
@@ -226,9 +175,7 @@ int training_create(training *t, group *world, config *c, FILE *log)
     if (!code)
         code = set_up_groups(t);
     if (!code)
-        code = group_agree(world, find_vocabulary(t));
-    if (!code)
-        code = group_agree(world, choose_attention(t));
+        code = group_agree(world, gpt_find_vocabulary(c, &t->vocabulary, &t->eod));
     if (!code)
         code = set_up_model(t);
     if (!code)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Device memory by way of host memory. */
+/* Device memory by way of host memory, or by NCCL where the group has it. */
 #include "train/device_data.h"
+
+#include "train/group_nccl.h"
 
 #include <stdlib.h>
 
@@ -48,6 +50,8 @@ static int reduce_piece(void *context, float *values, size_t first, size_t count
 int device_all_reduce(group *g, ringx_device device, group_op op, float *data, size_t count)
 {
     reduction r = {g, op};
+    if (device == RINGX_CUDA && g->gpus)
+        return gpus_all_reduce(g, op, data, count);
     return group_ranks(g) == 1 ? CODE_GOOD : device_walk(device, data, count, true, reduce_piece, &r);
 }
 
@@ -115,6 +119,8 @@ int device_reduce_scatter(group *g, ringx_device device, const float *data, cons
 {
     if (device == RINGX_CPU)
         return group_reduce_scatter(g, GROUP_SUM, GROUP_F32, data, bounds, mine);
+    if (g->gpus)
+        return gpus_reduce_scatter(g, data, bounds, mine);
     if (group_ranks(g) == 1)
         return mine == data + bounds[0] ? CODE_GOOD
                                         : copy(device, mine, data + bounds[0], (bounds[1] - bounds[0]) * sizeof *mine);
@@ -147,6 +153,8 @@ static int gather_round(rounds *r, char *data, size_t at)
 
 int device_all_gather(group *g, ringx_device device, void *data, const size_t *bounds)
 {
+    if (device == RINGX_CUDA && g->gpus)
+        return gpus_all_gather(g, data, bounds);
     if (device == RINGX_CPU || group_ranks(g) == 1)
         return group_ranks(g) == 1 ? CODE_GOOD : group_all_gather(g, data, bounds);
     rounds r;

@@ -11,7 +11,8 @@
 typedef int device_visit(void *context, float *values, size_t first, size_t count);
 int device_walk(ringx_device device, float *values, size_t count, bool back, device_visit *visit, void *context);
 
-/* As the group's functions, on memory of the device. */
+/* As the group's functions, on memory of the device, once all work of its blocking streams that was enqueued before is
+ * done.  Sums over GPUs by NCCL (group_nccl.h) are in NCCL's order. */
 int device_all_reduce(group *g, ringx_device device, group_op op, float *data, size_t count);
 /* Sums; mine may be data + bounds[rank]. */
 int device_reduce_scatter(group *g, ringx_device device, const float *data, const size_t *bounds, float *mine);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Groups of ranks: reductions, gathers, broadcasts and agreement, all from one exchange of bytes. */
-#include "train/group_row.h"
+#include "train/group_nccl.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -30,6 +30,7 @@ void group_destroy(group *g)
     if (!g)
         return;
     ringx_comm_destroy(g->comm);
+    gpus_destroy(g);
     g->ops->destroy(g);
 }
 
@@ -44,7 +45,12 @@ int group_split(group *g, int color, int key, group **part)
 
 int group_comm(group *g, ringx_comm **comm)
 {
-    int code = g->comm ? CODE_GOOD : g->ops->comm(g, &g->comm);
+    int code = CODE_GOOD;
+    if (!g->comm) {
+        code = g->ops->comm(g, &g->comm);
+        if (!code && g->gpus)
+            code = gpus_comm(g, g->comm, &g->comm);
+    }
     *comm = g->comm;
     return code;
 }

@@ -25,6 +25,7 @@ struct rank_group { /* each row's struct begins with it */
     int rank, ranks;
     double timeout; /* seconds */
     ringx_comm *comm;
+    struct group_gpus *gpus; /* group_nccl.c's; NULL: device memory goes through host memory */
 };
 
 #endif

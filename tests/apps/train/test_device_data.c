@@ -10,6 +10,7 @@
 #include "apps/train/group_checks.h"
 #include "apps/train/group_ranks.h"
 #include "train/device_data.h"
+#include "train/group_nccl.h"
 
 #define LARGE (((size_t)1 << 25) + 13) /* floats: more than one piece */
 
@@ -141,9 +142,8 @@ static void on_the_cpu(void **state)
     check_all(100003);
 }
 
-static void on_a_gpu(void **state)
+static void need_gpu(void)
 {
-    (void)state;
     void *memory;
     device = RINGX_CUDA;
     if (ringx_memory_alloc(device, 128, &memory) != RINGX_OK) {
@@ -151,11 +151,43 @@ static void on_a_gpu(void **state)
         skip();
     }
     ringx_memory_free(device, memory);
+}
+
+static void on_a_gpu(void **state)
+{
+    (void)state;
+    need_gpu();
     check_all(LARGE);
+}
+
+/* One rank has a GPU for itself; several on one GPU must be told apart and stay with host memory. */
+static int nccl_where_it_can(group *g, void *context)
+{
+    size_t count = 1 << 20;
+    bool used;
+    int code = group_use_gpus(g, NULL, &used);
+    if (!code && used != (group_ranks(g) == 1 && *(bool *)context))
+        code = (fail)(CODE_WRONG, "%d ranks: NCCL is %s", group_ranks(g), used ? "used" : "not used");
+    code = code ? code : all_reduce(g, &count);
+    return code ? code : scatter_and_gather(g, &count);
+}
+
+static void by_nccl(void **state)
+{
+    (void)state;
+    need_gpu();
+#ifdef RINGX_HAVE_NCCL
+    bool built = true;
+#else
+    bool built = false;
+#endif
+    run_group_good(1, nccl_where_it_can, &built);
+    run_group_good(2, nccl_where_it_can, &built);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(on_the_cpu), cmocka_unit_test(on_a_gpu)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(on_the_cpu), cmocka_unit_test(on_a_gpu),
+                                       cmocka_unit_test(by_nccl)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

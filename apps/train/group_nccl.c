@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* NCCL for groups.  A call returns when this rank's part is done on the device; no wait is longer than the group's
+ * timeout, and a failure or an expiry aborts the communicator, which frees the others. */
+#include "train/group_nccl.h"
+
+#ifdef RINGX_HAVE_NCCL
+
+#include <ringx/ringx_nccl.h>
+
+#include <cuda_runtime.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct group_gpus {
+    ncclComm_t nccl; /* NULL after a failure */
+    cudaStream_t stream;
+    cudaEvent_t done;
+};
+
+static int lost(group *g, int code, const char *what, const char *why)
+{
+    if (g->gpus->nccl)
+        ncclCommAbort(g->gpus->nccl);
+    g->gpus->nccl = NULL;
+    return fail(code, "rank %d of %d: %s: %s", g->rank, g->ranks, what, why);
+}
+
+/* Asks until neither NCCL nor the device has anything of the call left to do. */
+static int finish(group *g, ncclResult_t result, const char *what)
+{
+    struct group_gpus *p = g->gpus;
+    double deadline = seconds_now() + g->timeout;
+    bool recorded = false;
+    for (;;) {
+        if (result == ncclInProgress || recorded) {
+            ncclResult_t asked = ncclCommGetAsyncError(p->nccl, &result);
+            result = asked != ncclSuccess ? asked : result;
+        }
+        if (result != ncclSuccess && result != ncclInProgress)
+            return lost(g, CODE_PEER_DIED, what, ncclGetLastError(p->nccl));
+        if (result == ncclSuccess && !recorded) {
+            if (cudaEventRecord(p->done, p->stream) != cudaSuccess)
+                return lost(g, CODE_INTERNAL, what, cudaGetErrorString(cudaGetLastError()));
+            recorded = true;
+        }
+        cudaError_t state = recorded ? cudaEventQuery(p->done) : cudaErrorNotReady;
+        if (state == cudaSuccess)
+            return CODE_GOOD;
+        if (state != cudaErrorNotReady)
+            return lost(g, CODE_INTERNAL, what, cudaGetErrorString(state));
+        if (seconds_now() > deadline)
+            return lost(g, CODE_STALLED, what, "the others did not come before the deadline");
+        sched_yield();
+    }
+}
+
+static int ready(group *g, const char *what)
+{
+    return g->gpus->nccl ? CODE_GOOD
+                         : fail(CODE_PEER_DIED, "%s: the group's NCCL communicator has failed before", what);
+}
+
+int gpus_all_reduce(group *g, group_op op, float *data, size_t count)
+{
+    int code = ready(g, "a sum");
+    if (code || count == 0)
+        return code;
+    ncclResult_t r = ncclAllReduce(data, data, count, ncclFloat, op == GROUP_SUM ? ncclSum : ncclMax, g->gpus->nccl,
+                                   g->gpus->stream);
+    return finish(g, r, op == GROUP_SUM ? "a sum over GPUs" : "a maximum over GPUs");
+}
+
+static bool goes_on(ncclResult_t r)
+{
+    return r == ncclSuccess || r == ncclInProgress;
+}
+
+/* Shares may be of any lengths: one reduction for each owner, as one group of calls. */
+int gpus_reduce_scatter(group *g, const float *data, const size_t *bounds, float *mine)
+{
+    int code = ready(g, "a sum by shares");
+    if (code)
+        return code;
+    ncclResult_t r = ncclGroupStart();
+    for (int i = 0; i < g->ranks && goes_on(r); i++)
+        if (bounds[i + 1] > bounds[i])
+            r = ncclReduce(data + bounds[i], mine, bounds[i + 1] - bounds[i], ncclFloat, ncclSum, i, g->gpus->nccl,
+                           g->gpus->stream);
+    ncclResult_t end = ncclGroupEnd();
+    return finish(g, goes_on(r) ? end : r, "a sum by shares over GPUs");
+}
+
+int gpus_all_gather(group *g, void *data, const size_t *bounds)
+{
+    int code = ready(g, "a gather");
+    if (code)
+        return code;
+    ncclResult_t r = ncclGroupStart();
+    for (int i = 0; i < g->ranks && goes_on(r); i++) {
+        char *share = (char *)data + bounds[i];
+        if (bounds[i + 1] > bounds[i])
+            r = ncclBroadcast(share, share, bounds[i + 1] - bounds[i], ncclChar, i, g->gpus->nccl, g->gpus->stream);
+    }
+    ncclResult_t end = ncclGroupEnd();
+    return finish(g, goes_on(r) ? end : r, "a gather over GPUs");
+}
+
+int gpus_comm(group *g, ringx_comm *host, ringx_comm **comm)
+{
+    int code = ready(g, "a plan's communicator");
+    return code ? code
+                : fail_status(ringx_comm_from_nccl(g->gpus->nccl, host, comm), "communicator of %d GPUs", g->ranks);
+}
+
+void gpus_destroy(group *g)
+{
+    if (!g->gpus)
+        return;
+    if (g->gpus->nccl)
+        ncclCommDestroy(g->gpus->nccl);
+    if (g->gpus->done)
+        cudaEventDestroy(g->gpus->done);
+    free(g->gpus);
+    g->gpus = NULL;
+}
+
+/* ---- making ---- */
+
+typedef struct gpu_place { /* which GPU a rank has, in the whole machine */
+    char host[256], bus[32];
+} gpu_place;
+
+static int find_place(gpu_place *at)
+{
+    int device = 0;
+    memset(at, 0, sizeof *at);
+    if (gethostname(at->host, sizeof at->host - 1) != 0)
+        return fail(CODE_INTERNAL, "this machine has no name");
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetPCIBusId(at->bus, sizeof at->bus, device);
+    return error == cudaSuccess ? CODE_GOOD : fail(CODE_INTERNAL, "the GPU: %s", cudaGetErrorString(error));
+}
+
+/* Whether no two ranks have the same one. */
+static int all_apart(group *g, bool *apart)
+{
+    gpu_place mine, *all = allocate((size_t)g->ranks * sizeof *all);
+    int code = group_agree(g, all ? find_place(&mine) : CODE_NO_MEMORY);
+    if (!code)
+        code = group_gather(g, &mine, sizeof mine, all);
+    *apart = true;
+    for (int i = 0; i < g->ranks && !code; i++)
+        for (int j = 0; j < i; j++)
+            *apart = *apart && memcmp(&all[i], &all[j], sizeof mine) != 0;
+    free(all);
+    return code;
+}
+
+static int make(group *g, cudaStream_t stream)
+{
+    ncclUniqueId id;
+    memset(&id, 0, sizeof id);
+    ncclResult_t r = g->rank == 0 ? ncclGetUniqueId(&id) : ncclSuccess;
+    int code = group_agree(g, r == ncclSuccess ? CODE_GOOD : fail(CODE_INTERNAL, "NCCL: %s", ncclGetErrorString(r)));
+    if (!code)
+        code = group_broadcast(g, &id, sizeof id, 0);
+    if (code)
+        return code;
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    g->gpus->stream = stream;
+    if (cudaEventCreateWithFlags(&g->gpus->done, cudaEventDisableTiming) != cudaSuccess)
+        return fail(CODE_NO_MEMORY, "no event of the device");
+    r = ncclCommInitRankConfig(&g->gpus->nccl, g->ranks, id, g->rank, &config);
+    return finish(g, r, "making an NCCL communicator");
+}
+
+int group_use_gpus(group *g, void *stream, bool *used)
+{
+    int code = all_apart(g, used);
+    if (code || !*used)
+        return code;
+    g->gpus = allocate(sizeof *g->gpus);
+    code = group_agree(g, g->gpus ? CODE_GOOD : CODE_NO_MEMORY);
+    code = code ? code : group_agree(g, make(g, stream));
+    if (code)
+        gpus_destroy(g);
+    *used = !code;
+    return code;
+}
+
+#else
+
+int group_use_gpus(group *g, void *stream, bool *used)
+{
+    (void)g, (void)stream;
+    *used = false;
+    return CODE_GOOD;
+}
+
+static int none(void)
+{
+    return fail(CODE_INTERNAL, "this build has no NCCL");
+}
+
+int gpus_all_reduce(group *g, group_op op, float *data, size_t count)
+{
+    (void)g, (void)op, (void)data, (void)count;
+    return none();
+}
+
+int gpus_reduce_scatter(group *g, const float *data, const size_t *bounds, float *mine)
+{
+    (void)g, (void)data, (void)bounds, (void)mine;
+    return none();
+}
+
+int gpus_all_gather(group *g, void *data, const size_t *bounds)
+{
+    (void)g, (void)data, (void)bounds;
+    return none();
+}
+
+int gpus_comm(group *g, ringx_comm *host, ringx_comm **comm)
+{
+    (void)g, (void)host, (void)comm;
+    return none();
+}
+
+void gpus_destroy(group *g)
+{
+    (void)g;
+}
+
+#endif
