@@ -3,6 +3,7 @@
 #include "gpt/cmd_train.h"
 
 #include "gpt/model_config.h"
+#include "train/group_nccl.h"
 
 #include <math.h>
 #include <stdlib.h>
