@@ -33,13 +33,15 @@ typedef struct training {
     int32_t eod;
     nn_context on;
     gpt_model *m;
-    ringx_options attention;
     zero z;
     zero_tensor *tensors;
     size_t n_tensors;
     corpus *train, *valid, *test;
     int32_t *sample;             /* [S + 1] */
     step_tokens host, on_device; /* of a step */
+    /* with document_mask: where a sample's documents begin; of each sample of a step the bounds of its documents */
+    int64_t *starts, **bounds;
+    size_t *documents;
     lr_schedule rates;
     loss_scaler scaler;
     int64_t iteration; /* steps done */
@@ -71,9 +73,11 @@ int training_resume(training *t);
 /* cmd_train_batch.c */
 int training_make_tokens(training *t);
 void training_free_tokens(training *t);
-/* This rank's tokens of samples first … first+count-1 of a corpus, into slot `at` of the host's tokens; *tokens += Σ mask
- * of whole samples. */
+/* This rank's tokens of samples first … first+count-1 of a corpus, into slot `at` of the host's tokens; *tokens += Σ
+ * mask of whole samples. */
 int training_read(training *t, const corpus *from, int64_t first, int64_t count, int64_t at, double *tokens);
+/* Before micro-step a: documents of its samples do not see each other, if the configuration says so. */
+int training_documents(const training *t, int64_t a);
 int training_upload(const training *t); /* the host's tokens to the device */
 
 /* cmd_train_step.c */

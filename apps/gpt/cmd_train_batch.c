@@ -3,21 +3,58 @@
 #include "gpt/cmd_train.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static int no_room(void)
 {
     return fail(CODE_NO_MEMORY, "a step's tokens do not fit into memory");
 }
 
+static size_t samples_of(const training *t) /* of a step, on this rank */
+{
+    return (size_t)(t->c->gradient_accumulation_steps * t->c->train_micro_batch_size_per_gpu);
+}
+
+static int make_documents(training *t)
+{
+    if (!t->c->document_mask)
+        return CODE_GOOD;
+    t->starts = allocate(((size_t)t->c->seq_length + 2) * sizeof *t->starts);
+    t->bounds = allocate(samples_of(t) * sizeof *t->bounds);
+    t->documents = allocate(samples_of(t) * sizeof *t->documents);
+    return t->starts && t->bounds && t->documents ? CODE_GOOD : CODE_NO_MEMORY;
+}
+
+/* Bounds of a sample's documents among its inputs, which end before its last token. */
+static int keep_documents(const training *t, size_t sample, size_t n_starts)
+{
+    size_t documents = 0;
+    while (documents < n_starts && t->starts[documents] < t->c->seq_length)
+        documents++;
+    free(t->bounds[sample]);
+    t->bounds[sample] = allocate((documents + 1) * sizeof **t->bounds);
+    if (!t->bounds[sample])
+        return CODE_NO_MEMORY;
+    memcpy(t->bounds[sample], t->starts, documents * sizeof *t->starts);
+    t->bounds[sample][documents] = t->c->seq_length;
+    t->documents[sample] = documents;
+    return CODE_GOOD;
+}
+
+int training_documents(const training *t, int64_t a)
+{
+    int64_t at = a * t->c->train_micro_batch_size_per_gpu;
+    return t->starts ? gpt_model_documents(t->m, (const int64_t *const *)t->bounds + at, t->documents + at) : CODE_GOOD;
+}
+
 int training_make_tokens(training *t)
 {
-    const config *c = t->c;
-    size_t rows = (size_t)(c->gradient_accumulation_steps * c->train_micro_batch_size_per_gpu), n = 0;
+    size_t n = 0;
     ringx_device device = t->on.ops->device;
     void *ids = NULL, *targets = NULL, *mask = NULL;
-    if (!multiply(rows, (size_t)gpt_model_local_tokens(t->m), &n) || n > SIZE_MAX / 8)
+    if (!multiply(samples_of(t), (size_t)gpt_model_local_tokens(t->m), &n) || n > SIZE_MAX / 8)
         return no_room();
-    t->sample = allocate(((size_t)c->seq_length + 1) * sizeof *t->sample);
+    t->sample = allocate(((size_t)t->c->seq_length + 1) * sizeof *t->sample);
     t->host = (step_tokens){n, allocate(n * sizeof *t->host.ids), allocate(n * sizeof *t->host.targets),
                             allocate(n * sizeof *t->host.mask)};
     int code = ringx_memory_alloc(device, n * sizeof *t->host.ids, &ids) ||
@@ -26,12 +63,19 @@ int training_make_tokens(training *t)
                    ? no_room()
                    : CODE_GOOD;
     t->on_device = (step_tokens){n, ids, targets, mask};
+    if (!code)
+        code = make_documents(t);
     return t->sample && t->host.ids && t->host.targets && t->host.mask ? code : CODE_NO_MEMORY;
 }
 
 void training_free_tokens(training *t)
 {
     void *const device[] = {t->on_device.ids, t->on_device.targets, t->on_device.mask};
+    for (size_t i = 0; t->bounds && i < samples_of(t); i++)
+        free(t->bounds[i]);
+    free(t->bounds);
+    free(t->documents);
+    free(t->starts);
     for (size_t i = 0; i < sizeof device / sizeof device[0]; i++)
         ringx_memory_free(t->on.ops->device, device[i]);
     free(t->host.mask);
@@ -55,7 +99,10 @@ int training_read(training *t, const corpus *from, int64_t first, int64_t count,
     int64_t local = gpt_model_local_tokens(t->m), length = t->c->seq_length;
     const int64_t *positions = gpt_model_positions(t->m);
     for (int64_t i = 0; i < count; i++) {
-        int code = corpus_read(from, (first + i) % corpus_samples(from), t->sample, NULL, NULL);
+        size_t n_starts;
+        int code = corpus_read(from, (first + i) % corpus_samples(from), t->sample, t->starts, &n_starts);
+        if (!code && t->starts)
+            code = keep_documents(t, (size_t)(at + i), n_starts);
         if (code)
             return code;
         int64_t row = (at + i) * local;

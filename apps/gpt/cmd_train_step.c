@@ -94,7 +94,8 @@ static int accumulate(training *t, double scale, double *nll, bool *finite, doub
     for (int64_t a = 0; a < steps && !code; a++) {
         gpt_batch b = batch_of(t, a);
         double part = 0;
-        code = group_agree(t->world, gpt_model_train(t->m, &b, scale, &part));
+        code = training_documents(t, a);
+        code = group_agree(t->world, code ? code : gpt_model_train(t->m, &b, scale, &part));
         if (!code)
             code = sum_over_tokens(t, &part);
         lap(t, TIMER_MODEL, since);
@@ -163,7 +164,8 @@ int training_evaluate(training *t, const corpus *from, int64_t first, double *lo
         for (int64_t a = 0; a < t->c->gradient_accumulation_steps && !code; a++) {
             gpt_batch b = batch_of(t, a);
             double part = 0;
-            code = gpt_model_loss(t->m, &b, &part);
+            code = training_documents(t, a);
+            code = code ? code : gpt_model_loss(t->m, &b, &part);
             nll += part;
         }
         code = group_agree(t->world, code);

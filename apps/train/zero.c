@@ -50,9 +50,48 @@ void zero_destroy(zero *z)
     *z = (zero){.step = 0};
 }
 
-/* Zeros on the device. */
+/* ---- memory ---- */
+
+/* First element of a rank's share. */
+static size_t bound(size_t elements, size_t ranks, size_t rank)
+{
+    return elements / ranks * rank + elements % ranks * rank / ranks;
+}
+
+zero_memory zero_memory_of(const zero_paper *p)
+{
+    size_t own = bound(p->elements, p->ranks, p->rank + 1) - bound(p->elements, p->ranks, p->rank);
+    size_t states = p->stage ? own : p->elements;
+    zero_memory m = {.states = states,
+                     .own = own,
+                     .master = p->dtype != RINGX_F32 ? states * sizeof(float) : 0,
+                     .moments = 2 * states * sizeof(float),
+                     .sums = p->stage == 2 ? own * sizeof(float) : 0,
+                     .norms = 2 * p->tensors * sizeof(double)};
+    m.device = m.master + m.moments + m.sums + m.norms;
+    return m;
+}
+
+static zero_memory memory_of(const zero *z)
+{
+    return zero_memory_of(&(zero_paper){.elements = z->model.elements,
+                                        .tensors = z->model.n_tensors,
+                                        .dtype = z->model.dtype,
+                                        .stage = z->set.stage,
+                                        .rank = (size_t)owner(z),
+                                        .ranks = (size_t)group_ranks(z->ranks->gradient)});
+}
+
+size_t zero_bytes(const zero *z)
+{
+    return memory_of(z).device;
+}
+
+/* Zeros on the device; none where there are no bytes. */
 static int make_state(const zero *z, size_t bytes, const char *what, void **state)
 {
+    if (!bytes)
+        return CODE_GOOD;
     int code = fail_status(ringx_memory_alloc(device_of(z), bytes, state), "%s of the optimizer", what);
     return code ? code : z->model.on->ops->zero(z->model.on, *state, bytes);
 }
@@ -60,15 +99,16 @@ static int make_state(const zero *z, size_t bytes, const char *what, void **stat
 static int make_states(zero *z)
 {
     void *master = NULL, *m = NULL, *v = NULL, *sum = NULL, *squares = NULL;
-    int code = z->own_master ? make_state(z, z->count * sizeof(float), "master weights", &master) : CODE_GOOD;
+    zero_memory bytes = memory_of(z);
+    int code = make_state(z, bytes.master, "master weights", &master);
     if (!code)
-        code = make_state(z, z->count * sizeof(float), "first moments", &m);
+        code = make_state(z, bytes.moments / 2, "first moments", &m);
     if (!code)
-        code = make_state(z, z->count * sizeof(float), "second moments", &v);
-    if (!code && z->set.stage == 2)
-        code = make_state(z, own_count(z) * sizeof(float), "sums of gradients", &sum);
+        code = make_state(z, bytes.moments / 2, "second moments", &v);
     if (!code)
-        code = make_state(z, 2 * z->model.n_tensors * sizeof(double), "norms", &squares);
+        code = make_state(z, bytes.sums, "sums of gradients", &sum);
+    if (!code)
+        code = make_state(z, bytes.norms, "norms", &squares);
     z->master = z->own_master ? master : (float *)z->model.weights + z->first;
     z->m = m, z->v = v, z->sum = sum, z->squares = squares;
     return code;
@@ -80,23 +120,17 @@ int zero_create(zero *z, const zero_model *model, const zero_settings *settings,
     size_t n = (size_t)group_ranks(ranks->gradient);
     z->bounds = allocate((n + 1) * sizeof *z->bounds);
     for (size_t r = 0; z->bounds && r <= n; r++)
-        z->bounds[r] = model->elements / n * r + model->elements % n * r / n;
+        z->bounds[r] = bound(model->elements, n, r);
     int code = z->bounds ? CODE_GOOD : CODE_NO_MEMORY;
     if (!code) {
         z->first = settings->stage ? own_first(z) : 0;
-        z->count = settings->stage ? own_count(z) : model->elements;
+        z->count = memory_of(z).states;
         code = make_states(z);
     }
     code = group_agree(ranks->world, code);
     if (code)
         zero_destroy(z);
     return code;
-}
-
-size_t zero_bytes(const zero *z)
-{
-    size_t arrays = z->own_master ? 3 : 2;
-    return (arrays * z->count + (z->sum ? own_count(z) : 0)) * sizeof(float);
 }
 
 /* from and to: elements of any two dtypes. */

@@ -40,8 +40,8 @@ typedef struct zero {
     zero_model model;
     zero_settings set;
     const parallel *ranks;
-    size_t *bounds;        /* [ranks of the gradient group + 1] */
-    size_t first, count;   /* elements whose states are here: all, or the own ones */
+    size_t *bounds;      /* [ranks of the gradient group + 1] */
+    size_t first, count; /* elements whose states are here: all, or the own ones */
     /* on the device */
     float *master, *m, *v; /* [count]; master is the weights themselves if dtype is RINGX_F32 */
     float *sum;            /* [own count]: stage 2's gradients so far; NULL otherwise */
@@ -52,7 +52,21 @@ typedef struct zero {
 
 int zero_create(zero *z, const zero_model *model, const zero_settings *settings, const parallel *ranks);
 void zero_destroy(zero *z);
-size_t zero_bytes(const zero *z); /* of states */
+size_t zero_bytes(const zero *z); /* on the device: of states, sums and norms */
+
+typedef struct zero_paper { /* a rank, which need not exist */
+    size_t elements, tensors;
+    ringx_dtype dtype;
+    int stage;
+    size_t rank, ranks; /* of the gradient group */
+} zero_paper;
+
+typedef struct zero_memory {
+    size_t states, own;                  /* elements whose states are there; whose gradients the rank owns */
+    size_t master, moments, sums, norms; /* bytes */
+    size_t device;                       /* all of them */
+} zero_memory;
+zero_memory zero_memory_of(const zero_paper *p); /* what zero_create allocates */
 /* Master weights are what the weights are now.  After loading or initialising. */
 int zero_adopt(zero *z);
 /* Collective over the gradient group: after each micro-batch; last: the step's last. */
