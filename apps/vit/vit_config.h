@@ -13,7 +13,6 @@
 #define VIT_MAX_KEYS 64
 
 typedef enum vit_amp { VIT_AMP_NONE, VIT_AMP_FP16, VIT_AMP_BF16 } vit_amp;
-typedef enum vit_schedule { VIT_LR_CONSTANT, VIT_LR_COSINE } vit_schedule;
 typedef enum vit_missing { VIT_MISSING_REFUSE, VIT_MISSING_MEAN } vit_missing; /* NaN and fill values in fields */
 
 typedef struct vit_source { /* of one key's value */
@@ -33,7 +32,8 @@ typedef struct vit_config {
     int64_t dt;                                  /* lead time in steps of the data */
     int64_t global_batch_size, local_batch_size; /* local 0: global / dp */
     int64_t num_iters, eval_steps, print_steps;  /* eval_steps 0: at the end of each epoch */
-    int64_t amp_mode, lr_schedule, optimizer;
+    int64_t amp_mode;                            /* vit_amp */
+    char *lr_schedule;                           /* cosine, linear; anything else: constant */
     double lr;
     int64_t warmup; /* steps */
     char *expdir, *save_path, *run_num;
@@ -44,7 +44,6 @@ typedef struct vit_config {
     int64_t mlp_chunk_tokens;        /* 0: all at once */
     int64_t keep_last_n_checkpoints; /* 0: all */
     double peak_theoretical_tflops;  /* of one rank's device, for the MFU; 0: not said */
-    int64_t bucket_cap_mb;
     /* data */
     int64_t num_data_workers; /* read-ahead threads; 0: read when asked */
     int64_t n_in_channels, n_out_channels;
@@ -77,7 +76,7 @@ void vit_config_free(vit_config *c);
 /* The block of the original's log: dashes, file, name, one "key value" line a key, dashes.  print gets one line at a
  * time, without its end. */
 void vit_config_print(const vit_config *c, void (*print)(void *context, const char *line), void *context);
-/* One line that names the given keys without effect; "" if there are none. */
+/* One line that names the given keys and values without effect; "" if there are none. */
 const char *vit_config_ignored(const vit_config *c, char *text, size_t bytes);
 /* The names in a file, in its order, ended by NULL: one block to free. */
 int vit_config_names(const char *file, char ***names);
@@ -85,8 +84,8 @@ int vit_config_names(const char *file, char ***names);
 /* ---- what follows from a configuration ---- */
 
 typedef struct vit_layout {
-    int64_t dp, local_batch; /* samples of one dp rank in a step */
-    int size[3], order[3];   /* for parallel_create (train/group.h): tensor, context, data */
+    int64_t dp, local_batch, global_batch; /* samples of one dp rank, and of all, in a step */
+    int size[3], order[3];                 /* for parallel_create (train/group.h): tensor, context, data */
 } vit_layout;
 /* The same on every rank: fails if world, heads, width, tokens or batch do not divide as they must. */
 int vit_config_layout(const vit_config *c, int world, vit_layout *layout);
@@ -95,10 +94,10 @@ int64_t vit_tokens(const vit_config *c);
 /* Of the whole model; the other function: of what one rank holds with tensor parallelism. */
 int64_t vit_parameters(const vit_config *c);
 int64_t vit_parameters_of_rank(const vit_config *c);
-/* The tokens of cp rank `at`: [*first, *first + *count).  Chunks of ceil(N/cp), the last what remains; if that would be
- * nothing, chunks of floor(N/cp), the last the rest. */
+/* The tokens of cp rank `at`: [*first, *first + *count), as in the library's contiguous layout, so that counts differ
+ * by one at most (the original's last rank has what remains). */
 void vit_token_shard(int64_t tokens, int cp, int at, int64_t *first, int64_t *count);
-/* The learning rate of iteration x = 0, 1, … */
+/* The learning rate of iteration x = 0, 1, …. */
 double vit_learning_rate(const vit_config *c, int64_t x);
 
 #endif
