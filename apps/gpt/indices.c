@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Document, sample and shuffle indices, splits and blending. */
 #include "gpt/indices.h"
-#include "gpt/mt19937.h"
+#include "train/mt19937.h"
 #include "shared/report.h"
 
 #include <math.h>

@@ -13,7 +13,7 @@
 #include <jansson.h>
 
 #include "gpt/corpus.h"
-#include "gpt/mt19937.h"
+#include "train/mt19937.h"
 #include "shared/report.h"
 
 #include <cmocka.h> /* last: it has a macro called fail */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* MT19937 (Matsumoto and Nishimura, 1998) with NumPy's legacy seeding and bounded integers. */
-#include "gpt/mt19937.h"
+#include "train/mt19937.h"
 
 void mt19937_seed(mt19937 *g, uint32_t seed)
 {

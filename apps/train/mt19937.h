@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The generator behind NumPy's RandomState, and its shuffle: the order of documents and samples depends on both. */
-#ifndef RINGX_GPT_MT19937_H
-#define RINGX_GPT_MT19937_H
+/* The generator behind NumPy's RandomState and PyTorch's CPU generator, and the former's shuffle: orders of documents
+ * and samples depend on them. */
+#ifndef RINGX_TRAIN_MT19937_H
+#define RINGX_TRAIN_MT19937_H
 
 #include <stddef.h>
 #include <stdint.h>
