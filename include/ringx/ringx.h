@@ -126,6 +126,10 @@ typedef struct ringx_comm ringx_comm;
 RINGX_API ringx_status ringx_comm_self(ringx_comm **comm);
 /* Ranks as threads of this process: comms[0 … ranks-1], one for each thread to use. */
 RINGX_API ringx_status ringx_comm_threads(int ranks, ringx_comm **comms);
+/* Collective over the processes that a launcher started and told their places: RANK, WORLD_SIZE, MASTER_ADDR and
+ * MASTER_PORT (as torchrun does), else SLURM_PROCID, SLURM_NTASKS, SLURM_JOB_NODELIST and SLURM_JOB_ID.  They meet at
+ * rank 0's host, on port RINGX_PORT if that is set, within RINGX_TIMEOUT seconds (300), and talk over TCP. */
+RINGX_API ringx_status ringx_comm_from_environment(ringx_comm **comm);
 /* Wraps another one and makes its calls fail, for tests.  plan: semicolon-separated rules
  * "rank=R|*,call=N|*,kind=error|delay:SECONDS|drop" (R: the rank it happens on, N: the how-manyeth call from 0).
  * Destroying it destroys the inner one. */

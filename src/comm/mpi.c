@@ -1,48 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* The MPI transport: making and ending a communicator. */
-#include "comm/mpi_wire.h"
+#include "comm/mpi_carry.h"
 #include "device/device.h"
 
 #include <stdlib.h>
 #include <time.h>
 
-/* ---- the table -------------------------------------------------------------------------------------------------- */
-
-static void group_destroy(ringx_comm *comm, ringx_group *group)
-{
-    (void)comm;
-    free(group);
-}
-
-static void tell(ringx_comm *comm, int culprit, ringx_status status, const char *message)
-{
-    ringx_mpi *m = (ringx_mpi *)comm;
-    pthread_mutex_lock(&m->lock);
-    ringx__control_fail(m, comm->rank, culprit, status, "%s", message ? message : "no message");
-    pthread_mutex_unlock(&m->lock);
-}
-
-static ringx_status sticky(ringx_comm *comm)
-{
-    ringx_mpi *m = (ringx_mpi *)comm;
-    pthread_mutex_lock(&m->lock);
-    ringx__errors_return();
-    ringx__control_poll(m);
-    ringx__errors_restore();
-    ringx_status status = ringx__failure_report(&m->failure, comm->rank);
-    pthread_mutex_unlock(&m->lock);
-    return status;
-}
+/* ---- ending ----------------------------------------------------------------------------------------------------- */
 
 /* After a failure requests may be left that only a dead rank could end: the MPI communicators are then left, too. */
 static void close_mpi(ringx_mpi *m)
 {
     int finalized = 1;
     MPI_Finalized(&finalized);
-    pthread_mutex_lock(&m->lock);
-    ringx__control_close(m, !finalized);
-    pthread_mutex_unlock(&m->lock);
-    if (finalized || m->failure.status != RINGX_OK)
+    pthread_mutex_lock(&m->wire.lock);
+    ringx__mpi_hang_up(m, !finalized);
+    pthread_mutex_unlock(&m->wire.lock);
+    if (finalized || m->wire.failure.status != RINGX_OK)
         return;
     if (m->data != MPI_COMM_NULL)
         MPI_Comm_free(&m->data);
@@ -54,24 +28,53 @@ static void destroy(ringx_comm *comm)
 {
     ringx_mpi *m = (ringx_mpi *)comm;
     close_mpi(m);
-    pthread_mutex_destroy(&m->lock);
-    free(m->all);
-    free(m->scratch);
-    free(m->sent);
-    free(m->sizes);
-    free(m->sources);
-    free(m->streams);
-    free(m->requests);
+    ringx__wire_close(&m->wire);
     free(m);
+}
+
+/* ---- the table -------------------------------------------------------------------------------------------------- */
+
+/* Lowest rank that shares memory with this one. */
+static int lowest_neighbour(ringx_mpi *m, int *lowest)
+{
+    MPI_Comm node;
+    MPI_Group members, everyone;
+    int first = 0;
+    int error = MPI_Comm_split_type(m->data, MPI_COMM_TYPE_SHARED, m->wire.base.rank, MPI_INFO_NULL, &node);
+    if (error != MPI_SUCCESS)
+        return error;
+    MPI_Comm_group(node, &members);
+    MPI_Comm_group(m->data, &everyone);
+    error = MPI_Group_translate_ranks(members, 1, &first, everyone, lowest);
+    MPI_Group_free(&members);
+    MPI_Group_free(&everyone);
+    MPI_Comm_free(&node);
+    return error;
+}
+
+/* MPI_Comm_split_type cannot be given up: it is called when all have just been seen to be there. */
+static ringx_status nodes(ringx_comm *comm, int *node_of_rank, const ringx_call *call)
+{
+    ringx_mpi *m = (ringx_mpi *)comm;
+    int here = 0, lowest = 0;
+    RINGX_TRY(ringx__wire_agree(comm, &here, sizeof here, node_of_rank, call));
+    pthread_mutex_lock(&m->wire.lock);
+    int error = lowest_neighbour(m, &lowest);
+    if (error != MPI_SUCCESS)
+        ringx__mpi_fail(m, error, comm->rank, "finding nodes from");
+    pthread_mutex_unlock(&m->wire.lock);
+    RINGX_TRY(ringx__wire_agree(comm, &lowest, sizeof lowest, node_of_rank, call));
+    ringx__number_nodes(node_of_rank, comm->ranks);
+    return RINGX_OK;
 }
 
 #define MPI_TABLE(lane)                                                                                                \
     {                                                                                                                  \
-        .name = "mpi", .text = "ranks are MPI processes", .overlaps = (lane), .broadcast = ringx__mpi_broadcast,       \
-        .exchange = ringx__mpi_exchange, .allgather = ringx__mpi_allgather, .reduce = ringx__mpi_reduce,               \
-        .reduce_scatter = ringx__mpi_reduce_scatter, .allreduce_max = ringx__mpi_allreduce_max,                        \
-        .agree = ringx__mpi_agree, .split = ringx__mpi_split, .group_destroy = group_destroy,                          \
-        .nodes = ringx__mpi_nodes, .abort = tell, .poll = sticky, .destroy = destroy,                                  \
+        .name = "mpi", .text = "ranks are MPI processes", .overlaps = (lane), .broadcast = ringx__wire_broadcast,      \
+        .exchange = ringx__wire_exchange, .allgather = ringx__wire_allgather, .reduce = ringx__wire_reduce,            \
+        .reduce_scatter = ringx__wire_reduce_scatter, .allreduce_max = ringx__wire_allreduce_max,                      \
+        .agree = ringx__wire_agree, .split = ringx__wire_split, .group_destroy = ringx__wire_group_destroy,            \
+        .nodes = nodes, .abort = ringx__wire_abort, .poll = ringx__wire_poll, .destroy = destroy,                      \
     }
 
 const ringx_comm_ops ringx__comm_mpi = MPI_TABLE(true);
@@ -135,25 +138,6 @@ static ringx_status duplicate_both(ringx_mpi *m, MPI_Comm mpi)
     return status;
 }
 
-static ringx_status allocate(ringx_mpi *m)
-{
-    size_t ranks = (size_t)m->base.ranks;
-    m->all = malloc(sizeof *m->all + ranks * sizeof *m->all->rank_of);
-    m->scratch = malloc(ringx__fold_scratch(m->base.ranks));
-    m->sent = calloc(2 * ranks, sizeof *m->sent);
-    m->sizes = calloc(6 * ranks, sizeof *m->sizes);
-    m->sources = calloc(ranks, sizeof *m->sources);
-    if (!m->all || !m->scratch || !m->sent || !m->sizes || !m->sources)
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for a communicator of %zu ranks", ranks);
-    m->received = m->sent + ranks;
-    m->offsets = m->sizes + ranks;
-    m->places = m->offsets + ranks;
-    *m->all = (ringx_group){.members = m->base.ranks, .index_of_me = m->base.rank};
-    for (int r = 0; r < m->base.ranks; r++)
-        m->all->rank_of[r] = r;
-    return ringx__control_open(m);
-}
-
 ringx_status ringx_comm_from_mpi(MPI_Comm mpi, ringx_comm **comm)
 {
     RINGX_TRY(check_mpi(mpi, comm));
@@ -162,21 +146,21 @@ ringx_status ringx_comm_from_mpi(MPI_Comm mpi, ringx_comm **comm)
     ringx_mpi *m = calloc(1, sizeof *m);
     if (!m)
         RINGX_FAIL(RINGX_NO_MEMORY, "a communicator needs %zu bytes", sizeof *m);
-    m->base.ops = level >= MPI_THREAD_SERIALIZED ? &ringx__comm_mpi : &one_thread;
+    ringx_comm *base = &m->wire.base;
+    base->ops = level >= MPI_THREAD_SERIALIZED ? &ringx__comm_mpi : &one_thread;
     m->data = m->control = MPI_COMM_NULL;
     m->listen = MPI_REQUEST_NULL;
-    MPI_Comm_rank(mpi, &m->base.rank);
-    MPI_Comm_size(mpi, &m->base.ranks);
-    pthread_mutex_init(&m->lock, NULL);
-    ringx_status status = duplicate_both(m, mpi);
+    MPI_Comm_rank(mpi, &base->rank);
+    MPI_Comm_size(mpi, &base->ranks);
+    ringx_status opened = ringx__wire_open(&m->wire, &ringx__carrier_mpi), status = duplicate_both(m, mpi);
     if (status == RINGX_OK)
-        status = allocate(m);
+        status = opened;
     if (status == RINGX_OK)
-        status = ringx__control_listen(m);
+        status = ringx__mpi_listen(m);
     if (status != RINGX_OK) { /* the others will find this rank silent */
-        destroy(&m->base);
+        destroy(base);
         return status;
     }
-    *comm = &m->base;
+    *comm = base;
     return RINGX_OK;
 }

@@ -3,7 +3,7 @@
  *
  * Some MPIs (MPICH 4.0) report the error of a finished request to MPI_COMM_WORLD's or MPI_COMM_SELF's handler, which
  * ends the program unless the caller has changed it.  While any of our calls runs, these handlers return. */
-#include "comm/mpi_wire.h"
+#include "comm/mpi_carry.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int calls; /* running, on any communicator of this process */

@@ -5,7 +5,7 @@
  *   mpi_check faults                errors, drops and delays on every rank in every operation
  *   mpi_check lost kill|exit|stop   the last rank ends (or stops) between two calls; the others must name it
  * Prints one line per failure, "passed" on rank 0 if there was none, and exits with 0 or 1. */
-#include "comm/mpi_wire.h"
+#include "comm/mpi_carry.h"
 #include "op_checks.h"
 
 #include "device/device.h"
@@ -134,8 +134,8 @@ static void run_calls(int level)
     static const size_t cuts[] = {(size_t)1 << 30, 13, 4096}, small[] = {64 << 10, 0, 100};
     check_arguments(level);
     for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
-        ringx__mpi_cut = cuts[i];
-        ringx__mpi_small = small[i];
+        ringx__wire_cut = cuts[i];
+        ringx__wire_small = small[i];
         ringx_comm *comm = make();
         op_check c = whole(comm, 120);
         if (!check_each(&c, 11))
@@ -145,8 +145,8 @@ static void run_calls(int level)
         check_random(comm, 6, 40, cuts[i] == 13 ? 3000 : 2000000);
         ringx_comm_destroy(comm);
     }
-    ringx__mpi_cut = cuts[0];
-    ringx__mpi_small = small[0];
+    ringx__wire_cut = cuts[0];
+    ringx__wire_small = small[0];
     ringx_comm *comm = make();
     check_long_sums(comm);
     check_nodes(comm);

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/* Ranks as processes that talk over TCP: every operation, groups, random sequences with large and with tiny messages,
+ * every fault, ranks that are killed, leave or stop. */
+#include "comm/op_checks.h"
+#include "comm/rank_processes.h"
+#include "comm/wire.h"
+#include "device/device.h"
+
+#include <signal.h>
+
+static op_check whole(ringx_comm *comm, double deadline_s)
+{
+    return (op_check){.comm = comm,
+                      .members = comm->ranks,
+                      .index = comm->rank,
+                      .exact = true,
+                      .call = {.what = "step under test", .deadline_s = deadline_s},
+                      .seed = 21};
+}
+
+static bool keep(rank_process *found, const op_check *c, bool good)
+{
+    if (!good && !found->wrong)
+        snprintf(found->message, sizeof found->message, "%s", c->message);
+    found->wrong = found->wrong || !good;
+    return good;
+}
+
+static void expect_good(process_world *w)
+{
+    for (int r = 0; r < w->ranks; r++)
+        expect_found(w, r, RINGX_OK, NULL);
+    drop_processes(w);
+}
+
+/* ---- every operation -------------------------------------------------------------------------------------------- */
+
+static void check_groups(ringx_comm *comm, rank_process *found)
+{
+    op_check c = whole(comm, 60), sub[3];
+    int colours[MOST_PROCESSES], rank_of[3][MOST_PROCESSES];
+    for (int s = 0; s < 3; s++) { /* all apart, two kinds, random */
+        for (int r = 0; r < comm->ranks; r++)
+            colours[r] = s == 0 ? r : s == 1 ? r / 2 : (int)(mix(3, (uint64_t)r) % 2);
+        if (!keep(found, &c, check_split(&c, colours, &sub[s], rank_of[s])))
+            return;
+    }
+    for (uint64_t i = 0; i < 90 && !found->wrong; i++) { /* groups and all in turn, in one order everywhere */
+        keep(found, &sub[i % 3], check_one(&sub[i % 3], 1000 + i, 500));
+        keep(found, &c, found->wrong || check_one(&c, 2000 + i, 500));
+    }
+    for (int s = 0; s < 3; s++)
+        comm->ops->group_destroy(comm, sub[s].group);
+}
+
+static void check_random(ringx_comm *comm, rank_process *found, uint64_t seed, int calls, size_t most)
+{
+    op_check c = whole(comm, 60);
+    uint64_t mine = mix(seed, (uint64_t)comm->rank);
+    for (int i = 0; i < calls && !found->wrong; i++) {
+        if (draw(&mine, 40) == 0)
+            sleep_s(1e-6 * (double)draw(&mine, 1500));
+        keep(found, &c, check_one(&c, mix(seed, (uint64_t)i), most));
+    }
+}
+
+/* context: with which messages; the last is without cuts. */
+static void calls_body(int rank, rank_process *found, void *context)
+{
+    static const size_t cuts[] = {61, 4096, (size_t)1 << 30}, small[] = {0, 100, 64 << 10};
+    int which = *(const int *)context;
+    ringx_comm *comm = NULL;
+    ringx__wire_cut = cuts[which];
+    ringx__wire_small = small[which];
+    found_status(found, ringx_comm_from_environment(&comm));
+    if (found->status != RINGX_OK)
+        return;
+    op_check c = whole(comm, 60);
+    found->wrong = comm->rank != rank || strcmp(comm->ops->name, "tcp") != 0 || !comm->ops->overlaps;
+    if (which == 2)
+        keep(found, &c, check_each(&c, 11));
+    check_groups(comm, found);
+    check_random(comm, found, 5, 60, 300);
+    check_random(comm, found, 6, which ? 8 : 3, which == 0 ? 3000 : 2000000);
+    int node[MOST_PROCESSES];
+    memset(node, 0xff, sizeof node);
+    found_status(found, comm->ops->nodes(comm, node, &c.call));
+    for (int r = 0; r < comm->ranks; r++)
+        keep(found, &c, node[r] == 0);
+    ringx_comm_destroy(comm);
+}
+
+static void test_calls(void **state)
+{
+    (void)state;
+    process_world w;
+    for (int ranks = 1; ranks <= 4; ranks++)
+        for (int which = ranks == 3 ? 0 : 2; which < 3; which++) {
+            start_processes(&w, ranks, calls_body, &which);
+            join_processes(&w);
+            expect_good(&w);
+        }
+}
+
+/* One rank's receives of one call may match sends of several; large messages cross without a deadlock. */
+static void exchange_body(int rank, rank_process *found, void *context)
+{
+    (void)context;
+    enum { LARGE = 5000000 };
+    ringx_comm *comm = NULL;
+    ringx_call call = {.what = "exchange", .deadline_s = 60};
+    int data[3] = {10, 11, 12}, got[3] = {-1, -1, -1};
+    unsigned char *out = random_bytes(3, rank, LARGE), *in = guarded(LARGE);
+    ringx_message sends[3], receives[3];
+    ringx_message send = {1 - rank, out, LARGE}, receive = {1 - rank, in, LARGE};
+    for (int i = 0; i < 3; i++) {
+        sends[i] = (ringx_message){1, &data[i], sizeof *data};
+        receives[i] = (ringx_message){0, &got[i], sizeof *got};
+    }
+    ringx_status status = ringx_comm_from_environment(&comm);
+    for (int i = 0; i < 3 && status == RINGX_OK && rank == 0; i++)
+        status = comm->ops->exchange(comm, &sends[i], 1, NULL, 0, &call);
+    if (status == RINGX_OK && rank == 1)
+        status = comm->ops->exchange(comm, NULL, 0, receives, 3, &call);
+    if (status == RINGX_OK)
+        status = comm->ops->exchange(comm, &send, 1, &receive, 1, &call);
+    found_status(found, status);
+    found->wrong = (rank == 1 && memcmp(data, got, sizeof got) != 0) || !same_bytes(in, 3, 1 - rank, LARGE) ||
+                   !guards_stand(in, LARGE);
+    drop_guarded(out);
+    drop_guarded(in);
+    ringx_comm_destroy(comm);
+}
+
+static void test_exchange(void **state)
+{
+    (void)state;
+    process_world w;
+    start_processes(&w, 2, exchange_body, NULL);
+    join_processes(&w);
+    expect_good(&w);
+}
+
+/* Communicators one after the other, by the same environment. */
+static void churn_body(int rank, rank_process *found, void *context)
+{
+    (void)context;
+    for (int i = 0; i < 12 && found->status == RINGX_OK && !found->wrong; i++) {
+        ringx_comm *comm = NULL;
+        if (rank == i % 3)
+            sleep_s(1e-3);
+        found_status(found, ringx_comm_from_environment(&comm));
+        if (found->status != RINGX_OK)
+            return;
+        op_check c = whole(comm, 60);
+        keep(found, &c, check_one(&c, 99 + (uint64_t)i, 50));
+        ringx_comm_destroy(comm);
+    }
+}
+
+static void test_churn(void **state)
+{
+    (void)state;
+    process_world w;
+    start_processes(&w, 3, churn_body, NULL);
+    join_processes(&w);
+    expect_good(&w);
+}
+
+/* ---- faults ----------------------------------------------------------------------------------------------------- */
+
+enum { OPS = 7, RANKS = 3 };
+
+static bool one_call(op_check *c, int op)
+{
+    switch (op) {
+    case 0:
+        return check_broadcast(c, 300, 1 % c->members, false);
+    case 1:
+        return check_allgather(c, 100, false, true);
+    case 2:
+        return check_reduce(c, 100, RINGX_F32, 0, false);
+    case 3:
+        return check_reduce_scatter(c, 100, RINGX_BF16, true);
+    case 4:
+        return check_allreduce_max(c, 100, false, false);
+    case 5:
+        return check_exchange(c, 200);
+    default:
+        return check_agree(c, 40);
+    }
+}
+
+typedef struct fault {
+    const char *kind;
+    int victim, op;
+    double deadline_s;
+} fault;
+
+/* All calls until one fails; then the failure must be the same for every later call, at once. */
+static void fault_body(int rank, rank_process *found, void *context)
+{
+    const fault *f = context;
+    char plan[100];
+    (void)rank;
+    ringx_comm *plain = NULL, *comm = NULL;
+    snprintf(plan, sizeof plan, "rank=%d,call=%d,kind=%s", f->victim, f->op, f->kind);
+    found_status(found, ringx_comm_from_environment(&plain));
+    if (found->status == RINGX_OK)
+        found_status(found, ringx_comm_faulty(plain, plan, &comm));
+    if (found->status != RINGX_OK)
+        return;
+    op_check c = whole(comm, f->deadline_s);
+    bool good = true;
+    for (int round = 0; round < 2 && good; round++)
+        for (int op = 0; op < OPS && good; op++)
+            good = one_call(&c, op);
+    good = good && check_agree(&c, 8);
+    found_status(found, comm->ops->poll(comm));
+    if (found->status == RINGX_OK)
+        keep(found, &c, good);
+    double begin = ringx__now();
+    for (int op = 0; op < OPS && found->status != RINGX_OK; op++)
+        found->wrong = found->wrong || one_call(&c, op) || comm->ops->poll(comm) != found->status ||
+                       strcmp(ringx_last_error(), found->message) != 0;
+    found->seconds = ringx__now() - begin;
+    ringx_comm_destroy(comm);
+}
+
+static void expect_fault(process_world *w, const fault *f)
+{
+    char part[40];
+    bool error = strcmp(f->kind, "error") == 0;
+    snprintf(part, sizeof part, "rank %d", f->victim);
+    for (int r = 0; r < RANKS; r++) {
+        if (strcmp(f->kind, "delay:0.05") == 0)
+            expect_found(w, r, RINGX_OK, NULL);
+        else if (error)
+            expect_found(w, r, r == f->victim ? RINGX_COMM : RINGX_PEER_DIED, r == f->victim ? "fault injected" : part);
+        else
+            expect_found(w, r, RINGX_STALLED, part);
+        assert_true(w->found[r].seconds < 2);
+    }
+    drop_processes(w);
+}
+
+static void test_errors(void **state)
+{
+    (void)state;
+    process_world w[2];
+    for (int op = 0; op < OPS; op++) {
+        fault f[2] = {{"error", op % RANKS, op, 60}, {"delay:0.05", (op + 1) % RANKS, op, 60}};
+        for (int i = 0; i < 2; i++)
+            start_processes(&w[i], RANKS, fault_body, &f[i]);
+        for (int i = 0; i < 2; i++) {
+            join_processes(&w[i]);
+            expect_fault(&w[i], &f[i]);
+        }
+    }
+}
+
+/* All at once: nearly all of the time is waiting. */
+static void test_stalls(void **state)
+{
+    (void)state;
+    process_world w[2 * OPS];
+    fault f[2 * OPS];
+    for (int i = 0; i < 2 * OPS; i++) {
+        f[i] = (fault){i % 2 ? "drop" : "delay:3", (i / 2 + i % 2) % RANKS, i / 2, 0.5};
+        start_processes(&w[i], RANKS, fault_body, &f[i]);
+    }
+    for (int i = 0; i < 2 * OPS; i++)
+        join_processes(&w[i]);
+    for (int i = 0; i < 2 * OPS; i++)
+        expect_fault(&w[i], &f[i]);
+}
+
+/* Rank 1 makes another call than the others, or one of another size. */
+static void quarrel_body(int rank, rank_process *found, void *context)
+{
+    int which = *(const int *)context;
+    char x[64] = "", y[64 * 8];
+    float f[64] = {0}, g[64];
+    ringx_comm *comm = NULL;
+    found_status(found, ringx_comm_from_environment(&comm));
+    if (found->status != RINGX_OK)
+        return;
+    const ringx_comm_ops *o = comm->ops;
+    ringx_call call = {.what = "quarrel", .deadline_s = 0.3};
+    ringx_message send = {(rank + 1) % RANKS, x, 6}, receive = {(rank + RANKS - 1) % RANKS, y, 6};
+    bool odd = rank == 1;
+    ringx_status status;
+    if (odd && which > 1)
+        receive.bytes = which == 2 ? 5 : 7;
+    if (which == 0) /* of equal sizes: only the kind of call differs */
+        status = odd ? o->allreduce_max(comm, NULL, f, g, 16, &call) : o->agree(comm, x, 64, y, &call);
+    else if (which == 1)
+        status = o->agree(comm, x, odd ? 40 : 50, y, &call);
+    else
+        status = o->exchange(comm, &send, 1, &receive, 1, &call);
+    while (status == RINGX_OK)
+        status = o->agree(comm, x, 1, y, &call);
+    found_status(found, status);
+    ringx_comm_destroy(comm);
+}
+
+static void test_quarrels(void **state)
+{
+    (void)state;
+    process_world w[4];
+    int which[4] = {0, 1, 2, 3};
+    for (int i = 0; i < 4; i++)
+        start_processes(&w[i], RANKS, quarrel_body, &which[i]);
+    for (int i = 0; i < 4; i++)
+        join_processes(&w[i]);
+    for (int i = 0; i < 4; i++) {
+        for (int r = 0; r < RANKS; r++)
+            expect_found(&w[i], r, RINGX_MISMATCH, "rank 1");
+        drop_processes(&w[i]);
+    }
+}
+
+/* ---- ranks that are lost ---------------------------------------------------------------------------------------- */
+
+enum { KILLED, ENDED, LEFT, STOPPED, WAYS };
+
+static void lost_body(int rank, rank_process *found, void *context)
+{
+    int how = *(const int *)context;
+    ringx_comm *comm = NULL;
+    found_status(found, ringx_comm_from_environment(&comm));
+    if (found->status != RINGX_OK)
+        return;
+    op_check c = whole(comm, how == STOPPED ? 0.5 : 60);
+    if (check_agree(&c, 8)) /* a survivor that is ahead may have failed by now */
+        check_allgather(&c, 300000, false, false);
+    if (rank == RANKS - 1) {
+        if (how == KILLED)
+            raise(SIGKILL);
+        if (how == STOPPED)
+            raise(SIGSTOP);
+        if (how == LEFT)
+            ringx_comm_destroy(comm);
+        return;
+    }
+    double begin = ringx__now();
+    while (check_allgather(&c, 300000, false, false) && check_reduce(&c, 100000, RINGX_F32, 0, true))
+        ;
+    found_status(found, comm->ops->poll(comm));
+    found->seconds = ringx__now() - begin;
+    ringx_comm_destroy(comm);
+}
+
+static void test_lost(void **state)
+{
+    (void)state;
+    process_world w[WAYS];
+    int how[WAYS] = {KILLED, ENDED, LEFT, STOPPED};
+    for (int i = 0; i < WAYS; i++)
+        start_processes(&w[i], RANKS, lost_body, &how[i]);
+    for (int i = 0; i < WAYS; i++) {
+        w[i].ranks = RANKS - 1;
+        join_processes(&w[i]);
+        kill(w[i].pid[RANKS - 1], SIGKILL);
+        waitpid(w[i].pid[RANKS - 1], NULL, 0);
+    }
+    for (int i = 0; i < WAYS; i++) {
+        for (int r = 0; r < RANKS - 1; r++) {
+            expect_found(&w[i], r, i == STOPPED ? RINGX_STALLED : RINGX_PEER_DIED, "rank 2");
+            expect_found(&w[i], r, w[i].found[r].status,
+                         i == STOPPED ? "step under test"
+                         : i == LEFT  ? "has destroyed"
+                                      : "has died");
+            assert_true(w[i].found[r].seconds < (i == STOPPED ? 3.5 : 1.5));
+        }
+        drop_processes(&w[i]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_calls),  cmocka_unit_test(test_exchange), cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_errors), cmocka_unit_test(test_stalls),   cmocka_unit_test(test_quarrels),
+        cmocka_unit_test(test_lost),
+    };
+    unsetenv("RINGX_PORT");
+    unsetenv("TORCHELASTIC_USE_AGENT_STORE");
+    setenv("RINGX_TIMEOUT", "30", 1);
+    cmocka_set_message_output(CM_OUTPUT_STDOUT);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
