@@ -52,6 +52,7 @@ const nn_ops nn_cpu = {
     .silu_gate_backward = nn_cpu_silu_gate_backward,
     .add = nn_cpu_add,
     .dropout = nn_cpu_dropout,
+    .scale = nn_cpu_scale,
     .cast = nn_cpu_cast,
     .rope_table = nn_cpu_rope_table,
     .rope = nn_cpu_rope,

@@ -18,6 +18,7 @@ int nn_cpu_silu_gate_forward(const nn_context *on, const nn_gate *g);
 int nn_cpu_silu_gate_backward(const nn_context *on, const nn_gate *g);
 int nn_cpu_add(const nn_context *on, const nn_sum *s);
 int nn_cpu_dropout(const nn_context *on, const nn_dropout *d);
+int nn_cpu_scale(const nn_context *on, const nn_scale *s);
 int nn_cpu_cast(const nn_context *on, const nn_map *m);
 int nn_cpu_rope_table(const nn_context *on, const nn_rope_table *r);
 int nn_cpu_rope(const nn_context *on, const nn_rope *r);

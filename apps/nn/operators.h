@@ -73,6 +73,13 @@ typedef struct nn_dropout {
     int64_t row_width, first_column; /* of the global matrix; the first column that x holds */
 } nn_dropout;
 
+/* y[t] = factors[t]·x[t].  Its own backward.  y may be x. */
+typedef struct nn_scale {
+    int64_t tokens, width;
+    nn_array x, y;
+    const float *factors; /* [tokens] */
+} nn_scale;
+
 /* table[t][i] = (cos, sin)(positions[t]·frequencies[i]), angles in double. */
 typedef struct nn_rope_table {
     int64_t tokens, pairs;
@@ -178,7 +185,8 @@ typedef struct nn_ops {
     int (*silu_gate_backward)(const nn_context *on, const nn_gate *g);
     int (*add)(const nn_context *on, const nn_sum *s);
     int (*dropout)(const nn_context *on, const nn_dropout *d);
-    int (*cast)(const nn_context *on, const nn_map *m); /* y = x */
+    int (*scale)(const nn_context *on, const nn_scale *s); /* NULL: not on this device */
+    int (*cast)(const nn_context *on, const nn_map *m);    /* y = x */
     int (*rope_table)(const nn_context *on, const nn_rope_table *r);
     int (*rope)(const nn_context *on, const nn_rope *r);
     int (*embedding_forward)(const nn_context *on, const nn_embedding *e);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Operators on CPUs that take each element by itself: GELU, the SiLU gate, sums, dropout, casts. */
+/* Operators on CPUs that take each element by itself: GELU, the SiLU gate, sums, scaled rows, dropout, casts. */
 #include "nn/exponential.h"
 #include "nn/nn_cpu.h"
 #include "nn/rows.h"
@@ -108,13 +108,20 @@ int nn_cpu_silu_gate_backward(const nn_context *on, const nn_gate *g)
     return run(&(pointwise){gate_gradient, g, g->tokens, g->width, {&g->gate, &g->up, &g->dy}, {&g->dgate, &g->dup}});
 }
 
-/* ---- sums, casts, dropout ---- */
+/* ---- sums, scaled rows, casts, dropout ---- */
 
 static void sum(const void *args, const float *const in[3], float *const out[2], int64_t count, const int64_t at[2])
 {
     (void)args, (void)at;
     for (int64_t i = 0; i < count; i++)
         out[0][i] = in[0][i] + in[1][i];
+}
+
+static void grow(const void *args, const float *const in[3], float *const out[2], int64_t count, const int64_t at[2])
+{
+    const nn_scale *s = args;
+    for (int64_t i = 0; i < count; i++)
+        out[0][i] = s->factors[at[0]] * in[0][i];
 }
 
 static void copy(const void *args, const float *const in[3], float *const out[2], int64_t count, const int64_t at[2])
@@ -139,6 +146,12 @@ int nn_cpu_add(const nn_context *on, const nn_sum *s)
 {
     (void)on;
     return run(&(pointwise){sum, s, s->tokens, s->width, {&s->a, &s->b}, {&s->y}});
+}
+
+int nn_cpu_scale(const nn_context *on, const nn_scale *s)
+{
+    (void)on;
+    return run(&(pointwise){grow, s, s->tokens, s->width, {&s->x}, {&s->y}});
 }
 
 int nn_cpu_cast(const nn_context *on, const nn_map *m)

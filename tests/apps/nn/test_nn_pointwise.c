@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* GELU, the SiLU gate, sums, casts and dropout against references in double and finite differences. */
+/* GELU, the SiLU gate, sums, scaled rows, casts and dropout against references in double and finite differences. */
 #include "nn/exponential.h"
 #include "nn_case.h"
 
@@ -149,6 +149,29 @@ static void sums_and_casts(void **state)
 }
 
 /* The mask of a global matrix, seen through a shard of its rows and columns. */
+static void scaled_rows(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3 * N_SIZES; i++) {
+        int64_t rows = sizes[i / 3][0], columns = sizes[i / 3][1];
+        ringx_dtype dtype = (ringx_dtype)(i % 3);
+        matrix x = matrix_random(rows, columns, dtype, 1), y = matrix_poisoned(rows, columns, dtype, 2);
+        float factors[129];
+        uint64_t key = fresh_key();
+        for (int64_t t = 0; t < rows; t++)
+            factors[t] = t % 3 ? random_normal(key, (uint64_t)t) : 0;
+        nn_scale s = {rows, columns, x.array, y.array, factors};
+        assert_int_equal(cpu.ops->scale(&cpu, &s), 0);
+        for (int64_t j = 0; j < rows * columns; j++)
+            x.exact[j] *= (double)factors[j / columns];
+        assert_matrix(&y, x.exact, tolerance_of(dtype), "scaled rows");
+        s.y = s.x;
+        assert_int_equal(cpu.ops->scale(&cpu, &s), 0);
+        assert_matrix(&x, x.exact, tolerance_of(dtype), "scaled in place");
+        matrix_free(&x), matrix_free(&y);
+    }
+}
+
 static void dropout_of_shards(void **state)
 {
     (void)state;
@@ -183,8 +206,9 @@ static void dropout_of_shards(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gelu_sizes),     cmocka_unit_test(gate_sizes),
-                                       cmocka_unit_test(extreme_values), cmocka_unit_test(exponential),
-                                       cmocka_unit_test(sums_and_casts), cmocka_unit_test(dropout_of_shards)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gelu_sizes),       cmocka_unit_test(gate_sizes),
+                                       cmocka_unit_test(extreme_values),   cmocka_unit_test(exponential),
+                                       cmocka_unit_test(sums_and_casts),   cmocka_unit_test(scaled_rows),
+                                       cmocka_unit_test(dropout_of_shards)};
     return cmocka_run_group_tests_name("nn_pointwise", tests, NULL, NULL);
 }
