@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/* The model's memory of a run: one allocation, laid out by one function that first counts and then places. */
+#include "shared/numbers.h"
+#include "vit/vit_model_parts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *const vit_memory_names[VIT_MEMORY_ITEMS] = {
+    [VIT_WEIGHTS] = "weights",           [VIT_GRADIENTS] = "gradients",     [VIT_INPUTS] = "inputs of blocks",
+    [VIT_KEPT] = "kept attention",       [VIT_BACKWARD] = "backward",       [VIT_CHUNKS] = "chunks of tokens",
+    [VIT_WORKSPACE] = "attention space", [VIT_ENDS] = "fields and patches", [VIT_TABLES] = "tables"};
+
+typedef struct arena {
+    char *base; /* NULL: count only */
+    size_t used;
+    size_t *items; /* [VIT_MEMORY_ITEMS]: what of it is for what */
+    vit_memory_item item;
+} arena;
+
+static void *take(arena *a, size_t bytes)
+{
+    void *at = a->base ? a->base + a->used : NULL;
+    size_t whole = (bytes + 127) / 128 * 128;
+    a->used += whole;
+    a->items[a->item] += whole;
+    return at;
+}
+
+static nn_array take_matrix(arena *a, int64_t rows, int64_t columns, ringx_dtype dtype)
+{
+    return (nn_array){take(a, (size_t)(rows * columns) * dtype_bytes(dtype)), dtype, columns};
+}
+
+static void take_kept(const vit_model *m, arena *a, vit_kept *k)
+{
+    k->q = take_matrix(a, m->tokens, m->qkv, m->dtype);
+    k->k = take_matrix(a, m->tokens, m->qkv, m->dtype);
+    k->v = take_matrix(a, m->tokens, m->qkv, m->dtype);
+    k->out = take_matrix(a, m->tokens, m->qkv, m->dtype);
+    k->middle = take_matrix(a, m->tokens, m->shape.embed, RINGX_F32);
+    k->lse = take(a, (size_t)(m->tokens * m->heads) * sizeof *k->lse);
+}
+
+static int64_t kept_blocks(const vit_model *m)
+{
+    return m->run.recompute || m->run.forward_only ? 1 : m->shape.depth;
+}
+
+static void lay_out_backward(vit_model *m, arena *a)
+{
+    a->item = VIT_BACKWARD;
+    m->dx = take_matrix(a, m->tokens, m->shape.embed, RINGX_F32);
+    m->dq = take_matrix(a, m->tokens, m->qkv, m->dtype);
+    m->dk = take_matrix(a, m->tokens, m->qkv, m->dtype);
+    m->dv = take_matrix(a, m->tokens, m->qkv, m->dtype);
+    m->dout = take_matrix(a, m->tokens, m->qkv, m->dtype);
+    a->item = VIT_CHUNKS;
+    if (m->dtype != RINGX_F32 || m->shape.dropout > 0)
+        m->branch = take_matrix(a, m->chunk, m->shape.embed, m->dtype);
+    if (m->dtype != RINGX_F32)
+        m->pixels = take_matrix(a, m->chunk, m->pixels_out, m->dtype);
+}
+
+static void lay_out(vit_model *m, arena *a)
+{
+    int64_t embed = m->shape.embed;
+    a->item = VIT_INPUTS;
+    for (int64_t i = 0; i <= m->shape.depth; i++)
+        m->inputs[i] = m->run.forward_only && i > 1 ? m->inputs[i - 2] : take_matrix(a, m->tokens, embed, RINGX_F32);
+    a->item = VIT_KEPT;
+    for (int64_t i = 0; i < kept_blocks(m); i++)
+        take_kept(m, a, &m->kept[i]);
+    if (!m->run.forward_only)
+        lay_out_backward(m, a);
+    a->item = VIT_CHUNKS;
+    m->normal = take_matrix(a, m->chunk, embed, m->dtype);
+    m->partial = take_matrix(a, m->chunk, embed, RINGX_F32);
+    m->hidden = take_matrix(a, m->chunk, m->inner, m->dtype);
+    m->act = take_matrix(a, m->chunk, m->inner, m->dtype);
+    a->item = VIT_WORKSPACE;
+    m->workspace = take(a, m->workspace_bytes);
+    a->item = VIT_ENDS;
+    int64_t pixels = m->run.batch * m->shape.channels_in * m->band.count * m->shape.width;
+    m->image = take(a, (size_t)pixels * sizeof *m->image);
+    m->patches = take_matrix(a, m->tokens, m->pixels_in, m->dtype);
+    m->prediction = take_matrix(a, m->tokens, m->pixels_out, RINGX_F32);
+    a->item = VIT_TABLES;
+    m->band_positions = take(a, (size_t)m->local_tokens * sizeof *m->band_positions);
+    m->token_ids = take(a, (size_t)m->tokens * sizeof *m->token_ids);
+    if (m->shape.dropout > 0 && !m->run.forward_only) {
+        m->rows = take(a, (size_t)m->tokens * sizeof *m->rows);
+        m->factors = take(a, (size_t)m->tokens * sizeof *m->factors);
+    }
+}
+
+/* What is needed of host memory, and how much on the device. */
+static int count(vit_model *m)
+{
+    int64_t chunk = m->run.chunk;
+    m->tokens = m->local_tokens * m->run.batch;
+    chunk = chunk < 1 || chunk > m->tokens ? m->tokens : chunk;
+    m->chunk = chunk < 1 ? NN_TILE : (chunk + NN_TILE - 1) / NN_TILE * NN_TILE;
+    m->inputs = allocate((size_t)(m->shape.depth + 1) * sizeof *m->inputs);
+    m->kept = allocate((size_t)kept_blocks(m) * sizeof *m->kept);
+    if (!m->inputs || !m->kept)
+        return CODE_NO_MEMORY;
+    arena a = {.items = m->memory_items};
+    lay_out(m, &a);
+    m->memory_bytes = a.used;
+    return CODE_GOOD;
+}
+
+/* The rows of the image that the own patches touch. */
+static void find_band(vit_model *m)
+{
+    int64_t p = m->shape.patch, n = m->local_tokens;
+    m->band = (vit_band){0, 0};
+    if (n == 0)
+        return;
+    m->band.first = m->positions[0] / m->across * p; /* positions ascend */
+    m->band.count = (m->positions[n - 1] / m->across + 1) * p - m->band.first;
+}
+
+static int to_device(const vit_model *m, void *to, const void *from, size_t bytes)
+{
+    return fail_status(ringx_memory_copy(m->on.ops->device, to, from, bytes), "tables of a run");
+}
+
+static int fill_tables(vit_model *m)
+{
+    int64_t n = m->tokens, above = m->band.first / m->shape.patch * m->across;
+    int64_t *wide = allocate((size_t)n * sizeof *wide);
+    int32_t *ids = allocate((size_t)n * sizeof *ids);
+    int code = wide && ids ? CODE_GOOD : CODE_NO_MEMORY;
+    for (int64_t i = 0; i < m->local_tokens && !code; i++)
+        wide[i] = m->positions[i] - above;
+    if (!code)
+        code = to_device(m, m->band_positions, wide, (size_t)m->local_tokens * sizeof *wide);
+    for (int64_t t = 0; t < n && !code; t++) {
+        int64_t sample = m->run.first_sample + t / m->local_tokens * m->run.sample_stride;
+        ids[t] = (int32_t)m->positions[t % m->local_tokens];
+        wide[t] = sample * m->image_tokens + ids[t];
+    }
+    if (!code)
+        code = to_device(m, m->token_ids, ids, (size_t)n * sizeof *ids);
+    if (!code && m->rows)
+        code = to_device(m, m->rows, wide, (size_t)n * sizeof *wide);
+    free(wide);
+    free(ids);
+    return code;
+}
+
+int vit_memory_create(vit_model *m)
+{
+    size_t items[VIT_MEMORY_ITEMS] = {0};
+    m->positions = allocate((size_t)m->local_tokens * sizeof *m->positions);
+    if (!m->positions)
+        return CODE_NO_MEMORY;
+    ringx_plan_positions(m->plan, m->positions);
+    find_band(m);
+    TRY(count(m));
+    size_t pixels = (size_t)(m->tokens * m->pixels_out);
+    m->host_prediction = allocate(pixels * sizeof *m->host_prediction);
+    m->host_target = allocate(pixels * sizeof *m->host_target);
+    m->host_gradient = allocate(m->run.forward_only ? 0 : pixels * sizeof *m->host_gradient);
+    m->path_factors = allocate((size_t)m->tokens * sizeof *m->path_factors);
+    m->sums = allocate(3 * (size_t)m->run.batch * sizeof *m->sums);
+    if (!m->host_prediction || !m->host_target || !m->host_gradient || !m->path_factors || !m->sums)
+        return CODE_NO_MEMORY;
+    TRY(fail_status(ringx_memory_alloc(m->on.ops->device, m->memory_bytes, &m->memory),
+                    "memory of a run of %lld tokens", (long long)m->tokens));
+    arena a = {.base = m->memory, .items = items};
+    lay_out(m, &a);
+    return fill_tables(m);
+}
+
+void vit_memory_free(vit_model *m)
+{
+    void *const host[] = {m->inputs,      m->kept,          m->positions,    m->host_prediction,
+                          m->host_target, m->host_gradient, m->path_factors, m->sums};
+    ringx_memory_free(m->on.ops->device, m->memory);
+    for (size_t i = 0; i < sizeof host / sizeof host[0]; i++)
+        free(host[i]);
+    m->memory = NULL, m->inputs = NULL, m->kept = NULL, m->positions = NULL;
+    m->host_prediction = NULL, m->host_target = NULL, m->host_gradient = NULL, m->path_factors = NULL, m->sums = NULL;
+    m->rows = NULL, m->factors = NULL, m->dx = m->branch = m->pixels = (nn_array){0};
+    m->memory_bytes = 0;
+    memset(m->memory_items, 0, sizeof m->memory_items);
+}
+
+/* ---- what it holds ---- */
+
+void vit_model_memory(const vit_model *m, vit_memory *memory)
+{
+    *memory = (vit_memory){.elements = m->elements};
+    memcpy(memory->items, m->memory_items, sizeof memory->items);
+    memory->items[VIT_WEIGHTS] = m->elements * dtype_bytes(m->dtype);
+    memory->items[VIT_GRADIENTS] = m->elements * sizeof *m->gradients;
+    for (int i = 0; i < VIT_MEMORY_ITEMS; i++)
+        memory->device += memory->items[i];
+}
+
+static int on_paper(vit_model *m, vit_memory *memory)
+{
+    TRY(vit_check_shape(&m->shape, m->tensor_ranks));
+    TRY(vit_parameters_create(m));
+    TRY(count(m));
+    vit_model_memory(m, memory);
+    return CODE_GOOD;
+}
+
+int vit_paper_memory(const vit_shape *shape, ringx_dtype dtype, const vit_run *run, const vit_paper_rank *rank,
+                     vit_memory *memory)
+{
+    vit_model *m = allocate(sizeof *m);
+    if (!m)
+        return CODE_NO_MEMORY;
+    m->shape = *shape, m->dtype = dtype, m->run = *run;
+    m->tensor_rank = rank->tensor_rank, m->tensor_ranks = rank->tensor_ranks;
+    m->local_tokens = rank->local_tokens, m->band.count = rank->band_rows, m->workspace_bytes = rank->workspace;
+    int code = on_paper(m, memory);
+    free(m->inputs);
+    free(m->kept);
+    free(m->parameters);
+    free(m);
+    return code;
+}
