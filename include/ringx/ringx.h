@@ -134,6 +134,10 @@ RINGX_API ringx_status ringx_comm_from_environment(ringx_comm **comm);
  * "rank=R|*,call=N|*,kind=error|delay:SECONDS|drop" (R: the rank it happens on, N: the how-manyeth call from 0).
  * Destroying it destroys the inner one. */
 RINGX_API ringx_status ringx_comm_faulty(ringx_comm *inner, const char *plan, ringx_comm **comm);
+/* Collective, for what programs tell each other beside their plans: host memory, the same size on all ranks, within
+ * RINGX_TIMEOUT seconds (300).  Every rank's bytes to all, in rank order; root's bytes to all. */
+RINGX_API ringx_status ringx_comm_gather(ringx_comm *comm, const void *mine, size_t bytes, void *all);
+RINGX_API ringx_status ringx_comm_broadcast(ringx_comm *comm, void *data, size_t bytes, int root);
 RINGX_API int ringx_comm_rank(const ringx_comm *comm);
 RINGX_API int ringx_comm_ranks(const ringx_comm *comm);
 RINGX_API void ringx_comm_destroy(ringx_comm *comm); /* NULL is fine */
@@ -205,6 +209,13 @@ typedef struct ringx_timing {
     double total_s, exposed_s, compute_s, transfer_s;
 } ringx_timing;
 RINGX_API void ringx_plan_timing(const ringx_plan *plan, ringx_timing *forward, ringx_timing *backward);
+
+/* ---- devices: which one a rank uses is the caller's choice, made before its plans ---- */
+
+/* How many of a kind there are for this process: 1 CPU; 0 GPUs where this build or this machine has none. */
+RINGX_API ringx_status ringx_device_count(ringx_device device, int *count);
+/* Makes one of them, 0 … count-1, the current one of the calling thread. */
+RINGX_API ringx_status ringx_device_use(ringx_device device, int index);
 
 /* ---- memory of a device: for callers without one of their own ----
  * Allocations are aligned to 128 bytes.  Copies go between any two memories and are done on return. */

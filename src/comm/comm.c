@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The table of transports, and what is the same for all of them. */
-#include "comm/comm.h"
+#include "comm/verbs.h"
 
 static const ringx_comm_ops *const table[] = {
 #define RINGX_TRANSPORT(name) &ringx__comm_##name,
@@ -27,4 +27,27 @@ void ringx_comm_destroy(ringx_comm *comm)
 {
     if (comm)
         comm->ops->destroy(comm);
+}
+
+static ringx_status check_comm(const ringx_comm *comm)
+{
+    if (!comm)
+        RINGX_FAIL(RINGX_INVALID, "comm is NULL; it must be a communicator");
+    return RINGX_OK;
+}
+
+ringx_status ringx_comm_gather(ringx_comm *comm, const void *mine, size_t bytes, void *all)
+{
+    ringx_call call = {.what = "ringx_comm_gather", .deadline_s = ringx__comm_timeout()};
+    RINGX_TRY(check_comm(comm));
+    ringx_comm *host = ringx__comm_host(comm);
+    return host->ops->agree(host, mine, bytes, all, &call);
+}
+
+ringx_status ringx_comm_broadcast(ringx_comm *comm, void *data, size_t bytes, int root)
+{
+    ringx_call call = {.what = "ringx_comm_broadcast", .deadline_s = ringx__comm_timeout()};
+    RINGX_TRY(check_comm(comm));
+    ringx_comm *host = ringx__comm_host(comm);
+    return host->ops->broadcast(host, NULL, data, data, bytes, root, &call);
 }

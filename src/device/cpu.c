@@ -144,6 +144,17 @@ static ringx_status cpu_available(void)
     return RINGX_OK;
 }
 
+static int cpu_count(void)
+{
+    return 1;
+}
+
+static ringx_status cpu_use(int index)
+{
+    (void)index;
+    return RINGX_OK;
+}
+
 static ringx_status cpu_lanes_create(ringx_lanes **lanes, void *stream, bool one_lane, size_t steps, bool timed)
 {
     (void)stream;
@@ -233,6 +244,8 @@ const ringx_device_ops ringx__device_cpu = {
     .name = "cpu",
     .device = RINGX_CPU,
     .available = cpu_available,
+    .count = cpu_count,
+    .use = cpu_use,
     .lanes_create = cpu_lanes_create,
     .lanes_destroy = cpu_lanes_destroy,
     .walk = cpu_walk,

@@ -56,6 +56,21 @@ static ringx_status cuda_available(void)
     return RINGX_OK;
 }
 
+static int cuda_count(void)
+{
+    int count = 0;
+    if (cudaGetDeviceCount(&count) == cudaSuccess)
+        return count;
+    cudaGetLastError(); /* no driver, no GPU */
+    return 0;
+}
+
+static ringx_status cuda_use(int index)
+{
+    CUDA_TRY(cudaSetDevice(index));
+    return RINGX_OK;
+}
+
 static ringx_status make_events(ringx_lanes *lanes)
 {
     unsigned flags = lanes->timed ? cudaEventDefault : cudaEventDisableTiming;
@@ -294,6 +309,8 @@ const ringx_device_ops ringx__device_cuda = {
     .name = "cuda",
     .device = RINGX_CUDA,
     .available = cuda_available,
+    .count = cuda_count,
+    .use = cuda_use,
     .lanes_create = cuda_lanes_create,
     .lanes_destroy = cuda_lanes_destroy,
     .walk = cuda_walk,

@@ -37,6 +37,8 @@ struct ringx_device_ops {
     const char *name;
     ringx_device device;
     ringx_status (*available)(void); /* why not, as a message */
+    int (*count)(void);              /* 0: none */
+    ringx_status (*use)(int index);  /* one of them becomes the calling thread's */
     /* stream: the caller's (CUDA).  one_lane as in ringx_walk, for all walks.  steps: the most a walk has.  timed:
      * stamps and timing are wanted (a CPU always measures). */
     ringx_status (*lanes_create)(ringx_lanes **lanes, void *stream, bool one_lane, size_t steps, bool timed);

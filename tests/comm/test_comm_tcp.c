@@ -82,6 +82,14 @@ static void calls_body(int rank, rank_process *found, void *context)
     check_groups(comm, found);
     check_random(comm, found, 5, 60, 300);
     check_random(comm, found, 6, which ? 8 : 3, which == 0 ? 3000 : 2000000);
+    unsigned char word[5] = {0}, all[MOST_PROCESSES];
+    if (rank == comm->ranks - 1)
+        memcpy(word, "word", 5);
+    found_status(found, ringx_comm_broadcast(comm, word, sizeof word, comm->ranks - 1));
+    keep(found, &c, found->status == RINGX_OK && memcmp(word, "word", 5) == 0);
+    found_status(found, ringx_comm_gather(comm, &word[rank % 5], 1, all));
+    for (int r = 0; r < comm->ranks; r++)
+        keep(found, &c, all[r] == (unsigned char)"word"[r % 5]);
     int node[MOST_PROCESSES];
     memset(node, 0xff, sizeof node);
     found_status(found, comm->ops->nodes(comm, node, &c.call));
