@@ -8,9 +8,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+const char *const model_devices[] = {"cpu", "cuda", NULL};
 const char *const model_dtypes[] = {"f32", "bf16", "f16", NULL};
-
-static const nn_context on_cpu = {.ops = &nn_cpu};
 
 static int path_in(const char *folder, const char *name, char path[4096])
 {
@@ -21,7 +20,7 @@ static int path_in(const char *folder, const char *name, char path[4096])
 
 model_place session_place(const model_session *s, ringx_dtype dtype)
 {
-    return (model_place){s->world, {s->ranks.tensor, s->ranks.context}, dtype, &on_cpu};
+    return (model_place){s->world, {s->ranks.tensor, s->ranks.context}, dtype, &s->on};
 }
 
 static int open_hf(model_session *s, const model_place *place, const char *folder, const char *config_path)
@@ -66,6 +65,8 @@ int session_open(model_session *s, const model_settings *model, const tokenizer_
     if (!code)
         code = parallel_create(&s->ranks, s->world, (int[AXES]){tensor, group_ranks(s->world) / tensor, 1}, NULL);
     if (!code)
+        code = group_agree(s->world, nn_open(&s->on, (ringx_device)model->device));
+    if (!code)
         code = group_agree(s->world, words ? open_tokenizer(s, model, words) : CODE_GOOD);
     if (!code)
         code = open_model(s, model);
@@ -76,6 +77,7 @@ int session_close(model_session *s, int code)
 {
     bool first = !s->world || group_rank(s->world) == 0;
     gpt_model_destroy(s->model);
+    nn_close(&s->on);
     tokenizer_close(s->tokenizer);
     parallel_destroy(&s->ranks);
     group_destroy(s->world);

@@ -9,7 +9,7 @@
 
 typedef struct model_settings {
     const char *folder;
-    int64_t dtype, tensor_ranks;
+    int64_t device, dtype, tensor_ranks;
 } model_settings;
 
 /* Rows for a settings struct S with the member `model`. */
@@ -20,6 +20,12 @@ typedef struct model_settings {
              "tokenizer.json is the tokenizer",                                                                        \
      .kind = OPTION_TEXT,                                                                                              \
      .field = offsetof(S, model.folder)},                                                                              \
+        {.name = "device",                                                                                             \
+         .value = "NAME",                                                                                              \
+         .text = "where it computes: cpu (default) or cuda",                                                           \
+         .kind = OPTION_CHOICE,                                                                                        \
+         .field = offsetof(S, model.device),                                                                           \
+         .choices = model_devices},                                                                                    \
         {.name = "dtype",                                                                                              \
          .value = "NAME",                                                                                              \
          .text = "of weights and activations: f32 (default), bf16 or f16",                                             \
@@ -31,9 +37,10 @@ typedef struct model_settings {
         .text = "ranks that share each matrix (default 1); tokens are over the others", .kind = OPTION_INTEGER,        \
         .field = offsetof(S, model.tensor_ranks), .low = 1, .high = 65536                                              \
     }
-extern const char *const model_dtypes[];
+extern const char *const model_devices[], *const model_dtypes[]; /* by ringx_device, ringx_dtype */
 
 typedef struct model_session { /* what a subcommand works with */
+    nn_context on;
     group *world;
     parallel ranks;
     gpt_model *model;

@@ -19,15 +19,31 @@ static int prepare(gpt_model *m, int64_t tokens)
     return gpt_model_prepare(m, &run);
 }
 
-static void fill(const gpt_model *m, const int32_t *ids, int64_t count, int64_t first, gpt_batch b)
+/* A run's tokens, in host memory and on the device. */
+typedef struct tokens {
+    int32_t *ids, *targets;
+    float *mask;
+} tokens;
+
+static void fill(const gpt_model *m, const int32_t *ids, int64_t count, int64_t first, tokens to)
 {
     for (int64_t t = 0; t < m->tokens; t++) {
         int64_t at = m->positions[t];
         bool real = at < count - 1;
-        ((int32_t *)b.ids)[t] = real ? ids[at] : 0;
-        ((int32_t *)b.targets)[t] = real ? ids[at + 1] : 0;
-        ((float *)b.mask)[t] = real && at + 1 >= first ? 1 : 0;
+        to.ids[t] = real ? ids[at] : 0;
+        to.targets[t] = real ? ids[at + 1] : 0;
+        to.mask[t] = real && at + 1 >= first ? 1 : 0;
     }
+}
+
+static int loss_of(gpt_model *m, tokens host, char *there, double *nll)
+{
+    size_t bytes = (size_t)m->tokens * sizeof(int32_t);
+    const void *const from[] = {host.ids, host.targets, host.mask};
+    for (size_t i = 0; i < 3; i++)
+        TRY(fail_status(ringx_memory_copy(m->on.ops->device, there + i * bytes, from[i], bytes), "tokens"));
+    gpt_batch b = {(int32_t *)there, (int32_t *)(there + bytes), (float *)(there + 2 * bytes)};
+    return gpt_model_loss(m, &b, nll);
 }
 
 int gpt_score(gpt_model *m, const int32_t *ids, int64_t count, int64_t first, double *nll)
@@ -41,15 +57,17 @@ int gpt_score(gpt_model *m, const int32_t *ids, int64_t count, int64_t first, do
         return CODE_GOOD;
     TRY(prepare(m, count - 1));
     size_t n = (size_t)m->tokens;
-    int32_t *inputs = allocate(n * sizeof *inputs), *targets = allocate(n * sizeof *targets);
-    float *mask = allocate(n * sizeof *mask);
-    int code = inputs && targets && mask ? CODE_GOOD : CODE_NO_MEMORY;
+    tokens host = {allocate(n * sizeof(int32_t)), allocate(n * sizeof(int32_t)), allocate(n * sizeof(float))};
+    void *there = NULL;
+    int code = host.ids && host.targets && host.mask ? CODE_GOOD : CODE_NO_MEMORY;
+    if (!code)
+        code = fail_status(ringx_memory_alloc(m->on.ops->device, 3 * n * sizeof(int32_t), &there), "tokens");
     if (!code) {
-        gpt_batch b = {inputs, targets, mask};
-        fill(m, ids, count, first, b);
-        code = gpt_model_loss(m, &b, nll);
+        fill(m, ids, count, first, host);
+        code = loss_of(m, host, there, nll);
     }
-    free(inputs), free(targets), free(mask);
+    ringx_memory_free(m->on.ops->device, there);
+    free(host.ids), free(host.targets), free(host.mask);
     if (!code && m->groups.context)
         code = group_sum(m->groups.context, nll);
     return code;
