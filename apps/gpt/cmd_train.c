@@ -60,6 +60,21 @@ static int judge(training *t, const train_settings *s)
     return group_agree(t->world, code);
 }
 
+/* As ringx-gpt plan says it before. */
+static int print_memory(const training *t)
+{
+    gpt_memory m;
+    gpt_model_memory(t->m, &m);
+    double device = (double)training_bytes(t), host = (double)m.host;
+    int code = group_max(t->world, &device);
+    if (!code)
+        code = group_max(t->world, &host);
+    if (!code && t->log)
+        fprintf(t->log, " memory of the rank that holds most: %.0f bytes on the device, %.0f in host memory\n", device,
+                host);
+    return code;
+}
+
 static int train_with(group *world, config *c, const train_settings *s)
 {
     training t;
@@ -76,7 +91,9 @@ static int train_with(group *world, config *c, const train_settings *s)
         config_print(c, t.log);
         fflush(t.log);
     }
-    code = training_resume(&t);
+    code = print_memory(&t);
+    if (!code)
+        code = training_resume(&t);
     stop_watch();
     if (!code)
         code = training_run(&t, files);

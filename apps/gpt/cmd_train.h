@@ -61,6 +61,8 @@ typedef struct training {
  * checked; log: where rank 0 writes, NULL: nowhere. */
 int training_create(training *t, group *world, config *c, FILE *log);
 void training_destroy(training *t);
+/* That this rank holds on its device: model, optimizer, a step's tokens. */
+size_t training_bytes(const training *t);
 
 /* The whole training text once, as samples. */
 int training_text(const training *t, corpus **text);

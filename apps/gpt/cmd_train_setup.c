@@ -190,6 +190,13 @@ int training_create(training *t, group *world, config *c, FILE *log)
     return code;
 }
 
+size_t training_bytes(const training *t)
+{
+    const step_tokens *d = &t->on_device;
+    return gpt_model_bytes(t->m) + zero_bytes(&t->z) +
+           d->count * (sizeof *d->ids + sizeof *d->targets + sizeof *d->mask);
+}
+
 void training_destroy(training *t)
 {
     curve_free(&t->curve);

@@ -7,9 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const gpt_command *const commands[] = {
-    &gpt_tokenizer_train,  &gpt_tokenizer_encode, &gpt_tokenizer_decode, &gpt_preprocess,
-    &gpt_generate_command, &gpt_convert,          &gpt_evaluate,         &gpt_train};
+static const gpt_command *const commands[] = {&gpt_tokenizer_train,
+                                              &gpt_tokenizer_encode,
+                                              &gpt_tokenizer_decode,
+                                              &gpt_preprocess,
+                                              &gpt_generate_command,
+                                              &gpt_convert,
+                                              &gpt_evaluate,
+                                              &gpt_train,
+                                              &gpt_plan};
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 static void list_commands(FILE *to, const char *group)

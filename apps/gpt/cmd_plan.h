@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* ringx-gpt plan: what its files share. */
+#ifndef GPT_CMD_PLAN_H
+#define GPT_CMD_PLAN_H
+
+#include "gpt/plan.h"
+#include "shared/options.h"
+#include "shared/table.h"
+
+typedef struct plan_settings {
+    given_arguments given;
+    file_list configs, settings;
+    const char *folder, *machine, *csv;
+    int64_t ranks; /* 0: as many as the configuration's tensor and context ranks */
+    double memory; /* GiB; 0: the machine's */
+    double efficiency;
+    name_list presets;
+    bool presets_set, json;
+} plan_settings;
+
+typedef struct planning { /* what is planned */
+    const plan_settings *set;
+    config *c;
+    int ranks;
+    int64_t vocabulary;
+    paper_machine machine;
+    json_t *notes; /* texts */
+} planning;
+
+/* cmd_plan_report.c: tables of one plan; NULL: out of memory, as failure() says. */
+table *plan_memory_table(const paper_plan *p);
+table *plan_time_table(const paper_plan *p);
+void plan_heading(const planning *w, const paper_plan *p, FILE *to);
+void plan_verdict(const planning *w, const paper_plan *p, FILE *to);
+json_t *plan_json(const planning *w, const paper_plan *p); /* but the tables */
+
+/* cmd_plan_tries.c: other configurations than the one that is planned, one a row. */
+table *plan_presets_table(void);
+int plan_presets(const planning *w, table *t);
+table *plan_changes_table(void);
+/* What may make it fit, each on top of those before, until it does. */
+int plan_changes(const planning *w, table *t, bool *found);
+
+#endif
