@@ -12,6 +12,6 @@ typedef struct gpt_command {
 
 extern const gpt_command gpt_tokenizer_train, gpt_tokenizer_encode, gpt_tokenizer_decode, gpt_preprocess;
 extern const gpt_command gpt_generate_command, gpt_convert, gpt_evaluate;
-extern const gpt_command gpt_train, gpt_plan;
+extern const gpt_command gpt_train, gpt_plan, gpt_curves;
 
 #endif

@@ -15,7 +15,8 @@ static const gpt_command *const commands[] = {&gpt_tokenizer_train,
                                               &gpt_convert,
                                               &gpt_evaluate,
                                               &gpt_train,
-                                              &gpt_plan};
+                                              &gpt_plan,
+                                              &gpt_curves};
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 static void list_commands(FILE *to, const char *group)
