@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Linear layers on CPUs. */
+/* Linear layers as products, and on CPUs. */
 #include "nn/nn_cpu.h"
 #include "nn/product.h"
 #include "nn/rows.h"
@@ -10,31 +10,62 @@ static nn_array strided(nn_array a, int64_t width)
     return a;
 }
 
+static nn_product forward(const nn_linear *l)
+{
+    return (nn_product){.rows = l->tokens,
+                        .columns = l->out,
+                        .depth = l->in,
+                        .a = strided(l->x, l->in),
+                        .b = strided(l->w, l->in),
+                        .b_transposed = true,
+                        .c = strided(l->y, l->out),
+                        .bias = l->bias,
+                        .add = l->add};
+}
+
+static nn_product backward_input(const nn_linear *l)
+{
+    return (nn_product){.rows = l->tokens,
+                        .columns = l->in,
+                        .depth = l->out,
+                        .a = strided(l->dy, l->out),
+                        .b = strided(l->w, l->in),
+                        .c = strided(l->dx, l->in),
+                        .add = l->add};
+}
+
+static nn_product backward_weight(const nn_linear *l)
+{
+    return (nn_product){.rows = l->out,
+                        .columns = l->in,
+                        .depth = l->tokens,
+                        .a = strided(l->dy, l->out),
+                        .a_transposed = true,
+                        .b = strided(l->x, l->in),
+                        .c = {l->dw, RINGX_F32, l->in},
+                        .add = true};
+}
+
+nn_product nn_linear_product(const nn_linear *l, nn_linear_step step)
+{
+    return step == NN_LINEAR_FORWARD          ? forward(l)
+           : step == NN_LINEAR_BACKWARD_INPUT ? backward_input(l)
+                                              : backward_weight(l);
+}
+
 int nn_cpu_linear_forward(const nn_context *on, const nn_linear *l)
 {
     (void)on;
-    nn_multiply(&(nn_product){.rows = l->tokens,
-                              .columns = l->out,
-                              .depth = l->in,
-                              .a = strided(l->x, l->in),
-                              .b = strided(l->w, l->in),
-                              .b_transposed = true,
-                              .c = strided(l->y, l->out),
-                              .bias = l->bias,
-                              .add = l->add});
+    nn_product p = forward(l);
+    nn_multiply(&p);
     return 0;
 }
 
 int nn_cpu_linear_backward_input(const nn_context *on, const nn_linear *l)
 {
     (void)on;
-    nn_multiply(&(nn_product){.rows = l->tokens,
-                              .columns = l->in,
-                              .depth = l->out,
-                              .a = strided(l->dy, l->out),
-                              .b = strided(l->w, l->in),
-                              .c = strided(l->dx, l->in),
-                              .add = l->add});
+    nn_product p = backward_input(l);
+    nn_multiply(&p);
     return 0;
 }
 
@@ -61,14 +92,8 @@ static void sum_bias(const nn_linear *l)
 int nn_cpu_linear_backward_weight(const nn_context *on, const nn_linear *l)
 {
     (void)on;
-    nn_multiply(&(nn_product){.rows = l->out,
-                              .columns = l->in,
-                              .depth = l->tokens,
-                              .a = strided(l->dy, l->out),
-                              .a_transposed = true,
-                              .b = strided(l->x, l->in),
-                              .c = {l->dw, RINGX_F32, l->in},
-                              .add = true});
+    nn_product p = backward_weight(l);
+    nn_multiply(&p);
     if (l->dbias)
         sum_bias(l);
     return 0;

@@ -11,22 +11,29 @@
 
 #include <math.h>
 
-static int64_t chunk_of(const nn_loss *l)
+int64_t nn_loss_chunk(const nn_loss *l)
 {
     int64_t chunk = l->chunk < 1 ? 1 : l->chunk;
     chunk = (chunk + NN_TILE - 1) / NN_TILE * NN_TILE;
     return nn_least(chunk, (l->tokens + NN_TILE - 1) / NN_TILE * NN_TILE);
 }
 
-/* Of one chunk: logits [chunk][count], maxima [chunk], then sums [chunk] and target logits [chunk] side by side. */
+/* 16 bytes, even where logits become halves. */
+int64_t nn_loss_stride(const nn_loss *l)
+{
+    return (l->count + 7) / 8 * 8;
+}
+
+/* Of one chunk: logits [chunk][stride], maxima [chunk], then sums [chunk] and target logits [chunk] side by side. */
 typedef struct chunk {
     int64_t first, tokens;
     float *logits, *maxima, *sums;
 } chunk;
 
+/* One more [chunk]: the maxima of this rank, which the CPU does not need. */
 size_t nn_loss_workspace(const nn_loss *l)
 {
-    return (size_t)chunk_of(l) * (size_t)(l->count + 3) * sizeof(float);
+    return (size_t)nn_loss_chunk(l) * (size_t)(nn_loss_stride(l) + 4) * sizeof(float);
 }
 
 static float mask_of(const nn_loss *l, int64_t t)
@@ -50,7 +57,7 @@ static void find_maxima(const nn_loss *l, const chunk *c)
 {
 #pragma omp parallel for schedule(static) if (nn_worth(c->tokens * l->count))
     for (int64_t t = 0; t < c->tokens; t++) {
-        const float *z = c->logits + t * l->count;
+        const float *z = c->logits + t * nn_loss_stride(l);
         float most = -INFINITY;
         for (int64_t i = 0; i < l->count; i++)
             most = z[i] > most || isnan(z[i]) ? z[i] : most; /* NaN stays, to be seen in the loss */
@@ -62,7 +69,7 @@ static void find_sums(const nn_loss *l, const chunk *c)
 {
 #pragma omp parallel for schedule(static) if (nn_worth(4 * c->tokens * l->count))
     for (int64_t t = 0; t < c->tokens; t++) {
-        const float *z = c->logits + t * l->count;
+        const float *z = c->logits + t * nn_loss_stride(l);
         double sum = 0;
         for (int64_t i = 0; i < l->count; i++)
             sum += (double)nn_exp(z[i] - c->maxima[t]);
@@ -86,7 +93,7 @@ static void differentiate(const nn_loss *l, const chunk *c)
 {
 #pragma omp parallel for schedule(static) if (nn_worth(4 * c->tokens * l->count))
     for (int64_t t = 0; t < c->tokens; t++) {
-        float *z = c->logits + t * l->count, mask = mask_of(l, c->first + t);
+        float *z = c->logits + t * nn_loss_stride(l), mask = mask_of(l, c->first + t);
         float scale = (float)(l->scale * (double)mask), each = scale / c->sums[t];
         for (int64_t i = 0; i < l->count; i++)
             z[i] = mask != 0 ? each * nn_exp(z[i] - c->maxima[t]) : 0;
@@ -98,7 +105,7 @@ static void differentiate(const nn_loss *l, const chunk *c)
 
 static int one_chunk(const nn_loss *l, const chunk *c)
 {
-    nn_array logits = {c->logits, RINGX_F32, l->count}, hidden = rows_of(&l->hidden, l->width, c->first);
+    nn_array logits = {c->logits, RINGX_F32, nn_loss_stride(l)}, hidden = rows_of(&l->hidden, l->width, c->first);
     nn_array weight = rows_of(&l->weight, l->width, 0);
     nn_multiply(&(nn_product){.rows = c->tokens,
                               .columns = l->count,
@@ -139,9 +146,9 @@ static int one_chunk(const nn_loss *l, const chunk *c)
 int nn_cpu_loss(const nn_context *on, const nn_loss *l)
 {
     (void)on;
-    int64_t size = chunk_of(l);
+    int64_t size = nn_loss_chunk(l);
     chunk c = {.logits = l->workspace};
-    c.maxima = c.logits + size * l->count;
+    c.maxima = c.logits + size * nn_loss_stride(l);
     c.sums = c.maxima + size;
     *l->nll = 0;
     for (c.first = 0; c.first < l->tokens; c.first += size) {

@@ -6,7 +6,8 @@
  * arithmetic and sums are float (long sums double).  Gradients of activations (dx, …) are overwritten; gradients of
  * parameters are float and are added to.  Results do not depend on the number of threads.  Operators over rows of
  * tokens may be called for a piece of the tokens at a time: no bit changes as long as pieces begin at multiples of
- * NN_TILE.
+ * NN_TILE.  With CUDA that does not hold for matrix products (linear layers, the loss): those give the same bits for
+ * the same call only, since other sizes may be summed in another order.
  *
  * Pointers are to memory of the context's device (positions and double results too).  Functions return exit codes; with
  * CUDA they enqueue on the context's stream and return: nothing waits for the device but nn_open, nn_close and `wait`,
@@ -15,6 +16,10 @@
 #define NN_OPERATORS_H
 
 #include <ringx/ringx.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #define NN_TILE 128 /* tokens */
 
@@ -132,7 +137,9 @@ typedef struct nn_loss {
     void *workspace;  /* nn_loss_workspace bytes */
     const nn_reduce *reduce;
 } nn_loss;
-size_t nn_loss_workspace(const nn_loss *l);
+size_t nn_loss_workspace(const nn_loss *l); /* on any device */
+int64_t nn_loss_chunk(const nn_loss *l);    /* tokens of a chunk, as they are rounded */
+int64_t nn_loss_stride(const nn_loss *l);   /* elements between the rows of its logits */
 
 /* Attention of one query over keys of which each rank of `reduce` has a part, maybe none: out = softmax(scale·q·k)·v; 0
  * if there are no keys at all.  Heads share kv heads in turn. */
@@ -226,5 +233,9 @@ extern const nn_ops nn_cpu;
  * stream, as synchronous copies are.  Without CUDA in this build: CODE_CONFIGURATION. */
 int nn_open(nn_context *on, ringx_device device);
 void nn_close(nn_context *on); /* after its last operator; a context of zeros is fine */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
