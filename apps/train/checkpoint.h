@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Checkpoints: <folder>/global_step<n>/ with one safetensors file a rank, manifest.json and copies of the
- * configuration; and <folder>/latest, for scripts: it is never trusted.
+ * configuration; and <folder>/latest, for scripts: it is never trusted.  Programs may have another word for global_step
+ * (the prefix): epoch_<n>, for one.
  *
  * A checkpoint is written as global_step<n>.tmp, synced, and renamed when all of it is there; an older one is removed
  * by renaming it first.  Whatever carries that name is whole, unless it rotted: the manifest has a checksum of itself
@@ -25,8 +26,11 @@ typedef struct checkpoint_piece {
     ringx_device device; /* whose memory values are in */
 } checkpoint_piece;
 
+#define CHECKPOINT_PREFIX "global_step"
+
 typedef struct checkpoint_save_info {
     const char *folder;
+    const char *prefix; /* NULL: CHECKPOINT_PREFIX.  With another one `latest` holds the number alone */
     int64_t iteration;
     json_t *state;            /* rank 0's: anything; borrowed */
     const char *const *files; /* rank 0's: configuration files to copy, ended by NULL; NULL: none */
@@ -48,6 +52,8 @@ typedef struct checkpoint {
 /* Collective.  The newest one that is whole and whose every checksum holds; or, with iteration >= 0, that one and no
  * other.  CODE_BAD_INPUT naming what is wrong if there are some but none is good. */
 int checkpoint_find(group *world, const char *folder, int64_t iteration, checkpoint *found);
+/* The same under another prefix. */
+int checkpoint_find_named(group *world, const char *folder, const char *prefix, int64_t iteration, checkpoint *found);
 void checkpoint_close(checkpoint *c);
 /* Fills the pieces, however they were cut when they were saved.  Local; agree after it. */
 int checkpoint_load(const checkpoint *c, const checkpoint_piece *pieces, size_t count);
@@ -67,14 +73,15 @@ void manifest_piece(const json_t *manifest, size_t rank, size_t i, checkpoint_pi
 
 /* ---- checkpoint_folder.c: what is done to folders; all fail with CODE_CANNOT_WRITE or CODE_IO ---- */
 
-int folder_make(const char *path);       /* with its parents */
-int folder_remove(const char *path);     /* with all it holds; fine if it is not there */
-int folder_remove_cut(const char *path); /* every global_step<n>.tmp in it: of saves and removals that were cut */
+int folder_make(const char *path);   /* with its parents */
+int folder_remove(const char *path); /* with all it holds; fine if it is not there */
+/* Every <prefix><n>.tmp in it: of saves and removals that were cut. */
+int folder_remove_cut(const char *path, const char *prefix);
 int folder_sync(const char *path);
 int folder_write_text(const char *path, const char *text); /* whole or not at all, synced */
 int folder_copy_file(const char *from, const char *to);
 int folder_read_text(const char *path, char **text, size_t *bytes); /* text is malloc'ed and ends in 0 */
-/* Iterations of the global_step<n> in folder, highest first; *iterations is malloc'ed. */
-int folder_steps(const char *folder, int64_t **iterations, size_t *count);
+/* Numbers of the <prefix><n> in folder, highest first; *iterations is malloc'ed. */
+int folder_steps(const char *folder, const char *prefix, int64_t **iterations, size_t *count);
 
 #endif

@@ -57,19 +57,19 @@ int folder_remove(const char *path)
     return !code && rmdir(path) != 0 ? cannot(path, "be removed") : code;
 }
 
-/* n of "global_step<n>" in plain digits, followed by the ending; -1 for other names. */
-static int64_t step_of(const char *name, const char *ending)
+/* n of "<prefix><n>" in plain digits, followed by the ending; -1 for other names. */
+static int64_t step_of(const char *name, const char *prefix, const char *ending)
 {
-    static const char prefix[] = "global_step";
-    char again[64];
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0)
+    char again[96];
+    size_t length = strlen(prefix);
+    if (strncmp(name, prefix, length) != 0)
         return -1;
-    long long n = strtoll(name + sizeof prefix - 1, NULL, 10);
+    long long n = strtoll(name + length, NULL, 10);
     snprintf(again, sizeof again, "%s%lld%s", prefix, n, ending);
     return n >= 0 && strcmp(again, name) == 0 ? n : -1;
 }
 
-int folder_remove_cut(const char *path)
+int folder_remove_cut(const char *path, const char *prefix)
 {
     DIR *folder = opendir(path);
     if (!folder)
@@ -77,7 +77,7 @@ int folder_remove_cut(const char *path)
     int code = CODE_GOOD;
     for (struct dirent *entry; !code && (entry = readdir(folder)) != NULL;) {
         char inner[PATH_MAX];
-        if (step_of(entry->d_name, ".tmp") < 0)
+        if (step_of(entry->d_name, prefix, ".tmp") < 0)
             continue;
         code = snprintf(inner, sizeof inner, "%s/%s", path, entry->d_name) < (int)sizeof inner
                    ? folder_remove(inner)
@@ -183,7 +183,7 @@ static int descending(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-int folder_steps(const char *folder, int64_t **iterations, size_t *count)
+int folder_steps(const char *folder, const char *prefix, int64_t **iterations, size_t *count)
 {
     DIR *d = opendir(folder);
     *iterations = NULL;
@@ -192,7 +192,7 @@ int folder_steps(const char *folder, int64_t **iterations, size_t *count)
         return errno == ENOENT ? CODE_GOOD : fail(CODE_IO, "%s: cannot be read: %s", folder, strerror(errno));
     int code = CODE_GOOD;
     for (struct dirent *entry; !code && (entry = readdir(d)) != NULL;) {
-        int64_t n = step_of(entry->d_name, "");
+        int64_t n = step_of(entry->d_name, prefix, "");
         int64_t *more = n < 0 ? NULL : realloc(*iterations, (*count + 1) * sizeof *more);
         if (n >= 0 && !more)
             code = fail(CODE_NO_MEMORY, "%s: no memory to list it", folder);

@@ -107,11 +107,11 @@ static int verify(group *world, checkpoint *c)
 }
 
 /* Rank 0's list of iterations, on all ranks. */
-static int list_steps(group *world, const char *folder, int64_t **steps, size_t *count)
+static int list_steps(group *world, const char *folder, const char *prefix, int64_t **steps, size_t *count)
 {
     *steps = NULL;
     *count = 0;
-    int code = group_rank(world) == 0 ? folder_steps(folder, steps, count) : CODE_GOOD;
+    int code = group_rank(world) == 0 ? folder_steps(folder, prefix, steps, count) : CODE_GOOD;
     code = group_agree(world, code);
     if (!code)
         code = group_broadcast(world, count, sizeof *count, 0);
@@ -125,15 +125,20 @@ static int list_steps(group *world, const char *folder, int64_t **steps, size_t 
 
 int checkpoint_find(group *world, const char *folder, int64_t iteration, checkpoint *found)
 {
+    return checkpoint_find_named(world, folder, CHECKPOINT_PREFIX, iteration, found);
+}
+
+int checkpoint_find_named(group *world, const char *folder, const char *prefix, int64_t iteration, checkpoint *found)
+{
     int64_t *steps;
     size_t count;
     *found = (checkpoint){.iteration = -1};
-    int code = list_steps(world, folder, &steps, &count), good = 0, first_bad = CODE_GOOD;
+    int code = list_steps(world, folder, prefix, &steps, &count), good = 0, first_bad = CODE_GOOD;
     for (size_t i = 0; i < count && !code && !good; i++) {
         if (iteration >= 0 && steps[i] != iteration)
             continue;
         found->iteration = steps[i];
-        snprintf(found->path, sizeof found->path, "%.3900s/global_step%lld", folder, (long long)steps[i]);
+        snprintf(found->path, sizeof found->path, "%.3900s/%.60s%lld", folder, prefix, (long long)steps[i]);
         int bad = verify(world, found);
         good = !bad;
         if (bad && !first_bad) {
@@ -146,7 +151,7 @@ int checkpoint_find(group *world, const char *folder, int64_t iteration, checkpo
         failure_set(found->refused);
         code = first_bad;
     } else if (!code && !good && iteration >= 0) {
-        code = fail(CODE_MISSING, "%s: holds no global_step%lld", folder, (long long)iteration);
+        code = fail(CODE_MISSING, "%s: holds no %s%lld", folder, prefix, (long long)iteration);
     }
     if (code || !good)
         found->iteration = -1;

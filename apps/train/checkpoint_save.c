@@ -16,7 +16,8 @@
 typedef struct saving {
     group *world;
     const checkpoint_save_info *s;
-    char final[PATH_MAX - 64], part[PATH_MAX - 32]; /* global_step<n>, global_step<n>.tmp */
+    const char *prefix;
+    char final[PATH_MAX - 64], part[PATH_MAX - 32]; /* <prefix><n>, <prefix><n>.tmp */
     uint32_t *crcs;
     bool published;
 } saving;
@@ -24,7 +25,7 @@ typedef struct saving {
 static int prepare(saving *w)
 {
     const checkpoint_save_info *s = w->s;
-    int n = snprintf(w->final, sizeof w->final, "%s/global_step%lld", s->folder, (long long)s->iteration);
+    int n = snprintf(w->final, sizeof w->final, "%s/%.60s%lld", s->folder, w->prefix, (long long)s->iteration);
     if (n >= (int)sizeof w->final)
         return fail(CODE_CANNOT_WRITE, "%s: too long a path", s->folder);
     snprintf(w->part, sizeof w->part, "%s.tmp", w->final);
@@ -35,7 +36,7 @@ static int prepare(saving *w)
         return CODE_GOOD;
     int code = folder_make(s->folder);
     if (!code)
-        code = folder_remove_cut(s->folder);
+        code = folder_remove_cut(s->folder, w->prefix);
     return code ? code : folder_make(w->part);
 }
 
@@ -159,12 +160,12 @@ static int tidy(const saving *w)
     int64_t *steps;
     size_t count;
     snprintf(path, sizeof path, "%s/latest", w->s->folder);
-    snprintf(text, sizeof text, "global_step%lld", (long long)w->s->iteration);
+    snprintf(text, sizeof text, "%.40s%lld", w->s->prefix ? "" : w->prefix, (long long)w->s->iteration);
     int code = folder_write_text(path, text);
     if (!code)
         code = folder_remove(w->part); /* the exchanged one */
     if (!code)
-        code = folder_steps(w->s->folder, &steps, &count);
+        code = folder_steps(w->s->folder, w->prefix, &steps, &count);
     if (code)
         return code;
     size_t kept = 0;
@@ -174,7 +175,7 @@ static int tidy(const saving *w)
             continue;
         if (steps[i] > w->s->iteration) /* of a run that went further, and was gone back from */
             continue;
-        snprintf(old, sizeof old, "%s/global_step%lld", w->s->folder, (long long)steps[i]);
+        snprintf(old, sizeof old, "%s/%.60s%lld", w->s->folder, w->prefix, (long long)steps[i]);
         snprintf(gone, sizeof gone, "%s.tmp", old);
         if (rename(old, gone) != 0)
             code = fail(CODE_CANNOT_WRITE, "%s: cannot be removed: %s", old, strerror(errno));
@@ -187,7 +188,7 @@ static int tidy(const saving *w)
 
 int checkpoint_save(group *world, const checkpoint_save_info *s)
 {
-    saving w = {.world = world, .s = s};
+    saving w = {.world = world, .s = s, .prefix = s->prefix ? s->prefix : CHECKPOINT_PREFIX};
     json_t *ranks = NULL;
     bool first = group_rank(world) == 0;
     int code = group_agree(world, prepare(&w));

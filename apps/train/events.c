@@ -160,6 +160,26 @@ int events_scalar(events *e, const char *tag, int64_t step, double value)
     return code;
 }
 
+/* Value {1 tag, 4 image {1 height, 2 width, 3 colorspace = RGB, 4 PNG}} */
+int events_image(events *e, const char *tag, int64_t step, const events_picture *picture)
+{
+    if (!e->to)
+        return CODE_GOOD;
+    const uint64_t sizes[] = {(uint64_t)picture->height, (uint64_t)picture->width, 3};
+    message m = {0}, image = {0};
+    put_bytes(&m, 1, tag, strlen(tag));
+    for (unsigned i = 0; i < 3; i++) {
+        put_key(&image, i + 1, VARINT);
+        put_varint(&image, sizes[i]);
+    }
+    put_bytes(&image, 4, picture->png, picture->bytes);
+    put_message(&m, 4, &image);
+    int code = write_value(e, step, &m);
+    free(m.bytes);
+    free(image.bytes);
+    return code;
+}
+
 /* Value {1 tag, 8 tensor {1 dtype = string, 2 shape {}, 8 text}, 9 metadata {1 plugin {1 "text"}}} */
 int events_text(events *e, const char *tag, int64_t step, const char *text)
 {

@@ -15,6 +15,13 @@ typedef struct events {
 int events_open(events *e, const char *folder);
 int events_scalar(events *e, const char *tag, int64_t step, double value);
 int events_text(events *e, const char *tag, int64_t step, const char *text);
+/* A PNG of so many rows and columns, in colour (RGB). */
+typedef struct events_picture {
+    int64_t height, width;
+    const void *png;
+    size_t bytes;
+} events_picture;
+int events_image(events *e, const char *tag, int64_t step, const events_picture *picture);
 int events_flush(events *e);
 void events_close(events *e);
 

@@ -112,6 +112,7 @@ typedef struct trial {
     int tensor;
     int64_t iteration, keep;
     const char *const *files;
+    const char *prefix; /* NULL: the usual */
 } trial;
 
 static int save_body(group *g, void *context)
@@ -123,6 +124,7 @@ static int save_body(group *g, void *context)
     cut(m, rank % t->tensor, t->tensor, rank / t->tensor, group_ranks(g) / t->tensor);
     fill(m, t->iteration);
     checkpoint_save_info s = {.folder = folder,
+                              .prefix = t->prefix,
                               .iteration = t->iteration,
                               .state = state,
                               .files = t->files,
@@ -142,7 +144,8 @@ static int load_body(group *g, void *context)
     cut_model *m = allocate(2 * sizeof *m);
     int rank = group_rank(g);
     checkpoint c;
-    int code = checkpoint_find(g, folder, t->iteration, &c);
+    int code = t->prefix ? checkpoint_find_named(g, folder, t->prefix, t->iteration, &c)
+                         : checkpoint_find(g, folder, t->iteration, &c);
     if (!code && c.iteration < 0)
         code = (fail)(CODE_MISSING, "there is none");
     cut(m, rank % t->tensor, t->tensor, rank / t->tensor, group_ranks(g) / t->tensor);
@@ -227,6 +230,31 @@ static void old_ones_go(void **state)
     run_group(runs, 1, load_body, &t);
     assert_int_equal(runs[0].code, CODE_MISSING);
     assert_non_null(strstr(runs[0].message, "holds no global_step9"));
+}
+
+/* Two programs' checkpoints in one folder do not see each other. */
+static void another_word(void **state)
+{
+    (void)state;
+    char path[128], *text;
+    size_t bytes;
+    trial t = {.tensor = 1, .keep = 2, .prefix = "epoch_"};
+    for (t.iteration = 10; t.iteration < 13; t.iteration++)
+        run_group_good(2, save_body, &t);
+    assert_true(there("epoch_11") && there("epoch_12") && !there("epoch_10") && !there("epoch_10.tmp"));
+    snprintf(path, sizeof path, "%s/latest", folder);
+    assert_int_equal(folder_read_text(path, &text, &bytes), CODE_GOOD);
+    assert_string_equal(text, "12");
+    free(text);
+    t.iteration = -1;
+    run_group_good(1, load_body, &t);
+    t = (trial){.tensor = 1, .iteration = 12};
+    group_run runs[1];
+    run_group(runs, 1, load_body, &t);
+    assert_int_equal(runs[0].code, CODE_MISSING);
+    t = (trial){.tensor = 1, .iteration = 9, .prefix = "epoch_"};
+    run_group(runs, 1, load_body, &t);
+    assert_non_null(strstr(runs[0].message, "holds no epoch_9"));
 }
 
 static void copies_of_the_configuration(void **state)
@@ -422,6 +450,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup(every_layout_loads_every_other, start_empty),
                                        cmocka_unit_test_setup(old_ones_go, start_empty),
+                                       cmocka_unit_test_setup(another_word, start_empty),
                                        cmocka_unit_test_setup(copies_of_the_configuration, start_empty),
                                        cmocka_unit_test_setup(nothing_there, start_empty),
                                        cmocka_unit_test_setup(damage_is_found_and_named, start_empty),

@@ -193,6 +193,17 @@ static void expect_scalar(const field *event, const char *tag, uint64_t step, fl
     assert_memory_equal(find_field(&value, 2).bytes, &right, 4);
 }
 
+static void expect_image(const field *event, const events_picture *right)
+{
+    field summary = find_field(event, 5), value = find_field(&summary, 1), image = find_field(&value, 4);
+    field png = find_field(&image, 4);
+    assert_int_equal(find_field(&image, 1).value, right->height);
+    assert_int_equal(find_field(&image, 2).value, right->width);
+    assert_int_equal(find_field(&image, 3).value, 3);
+    assert_int_equal(png.value, right->bytes);
+    assert_memory_equal(png.bytes, right->png, right->bytes);
+}
+
 static void event_files(void **state)
 {
     (void)state;
@@ -204,6 +215,10 @@ static void event_files(void **state)
     assert_int_equal(events_scalar(&e, "train/lm_loss", 10, 2.5), CODE_GOOD);
     assert_int_equal(events_scalar(&e, "validation/lm_loss", 300, -1), CODE_GOOD);
     assert_int_equal(events_text(&e, "arguments", 0, "seed 1234"), CODE_GOOD);
+    unsigned char pixels[300];
+    memset(pixels, 0xff, sizeof pixels);
+    events_picture picture = {200, 3, pixels, sizeof pixels};
+    assert_int_equal(events_image(&e, "a figure", 7, &picture), CODE_GOOD);
     assert_int_equal(events_flush(&e), CODE_GOOD);
     char *bytes;
     size_t size;
@@ -216,13 +231,15 @@ static void event_files(void **state)
     event = next_record(&p, end);
     expect_scalar(&event, "validation/lm_loss", 300, -1);
     event = next_record(&p, end);
+    event = next_record(&p, end);
+    expect_image(&event, &picture);
     assert_ptr_equal(p, end);
     char command[8192];
     snprintf(command, sizeof command,
              "python3 -c 'import tensorboard' 2>/dev/null || exit 0; python3 -c \"\n"
              "from tensorboard.backend.event_processing.event_file_loader import EventFileLoader as L\n"
              "v = [x for e in L('%s').Load() for x in e.summary.value]\n"
-             "assert [x.tag for x in v] == ['train/lm_loss', 'validation/lm_loss', 'arguments']\n"
+             "assert [x.tag for x in v] == ['train/lm_loss', 'validation/lm_loss', 'arguments', 'a figure']\n"
              "assert v[0].tensor.float_val[0] == 2.5 and v[2].tensor.string_val[0] == b'seed 1234'\n\"",
              e.path);
     assert_int_equal(system(command), 0);
