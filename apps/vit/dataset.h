@@ -71,6 +71,14 @@ vit_band vit_band_of_tokens(const vit_config *c, int64_t first, int64_t count);
 /* to: [channel][band.count][longitudes]. */
 int vit_dataset_read(vit_dataset *d, vit_moment m, vit_band band, float *to);
 
+typedef struct vit_scan {
+    int64_t steps, values, missing; /* looked at; missing among them */
+} vit_scan;
+
+/* Looks for missing values before a run: part `part` of `parts` of all steps, or evenly chosen ones where these would
+ * be more than most_bytes.  Fails at the first missing value if they are refused. */
+int vit_dataset_scan(vit_dataset *d, int part, int parts, size_t most_bytes, vit_scan *scan);
+
 /* ---- order ---- */
 
 typedef struct vit_sampler {
