@@ -3,7 +3,7 @@
 #ifndef GPT_CMD_PLAN_H
 #define GPT_CMD_PLAN_H
 
-#include "gpt/plan.h"
+#include "gpt/plan_paper.h"
 #include "shared/options.h"
 #include "shared/table.h"
 

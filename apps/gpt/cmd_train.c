@@ -75,23 +75,34 @@ static int print_memory(const training *t)
     return code;
 }
 
-static int train_with(group *world, config *c, const train_settings *s)
+/* What is in effect. */
+static int print_beginning(const training *t)
+{
+    int code = CODE_GOOD;
+    if (t->log) {
+        fprintf(t->log,
+                "ringx-gpt train: %d ranks, tensor %d × context %d × data %d; %zu parameters here; MFU counts "
+                "causal attention once and no recomputation\n",
+                group_ranks(t->world), t->p.size[0], t->p.size[1], t->p.size[2], gpt_model_elements(t->m));
+        code = config_print(t->c, t->log);
+        code = code ? code : config_notes(t->c, t->log);
+    }
+    code = group_agree(t->world, code);
+    code = code ? code : print_memory(t);
+    if (t->log)
+        fflush(t->log);
+    return code;
+}
+
+static int train_with(group *world, config *c, const train_settings *s, FILE *log)
 {
     training t;
     const char *files[MOST_FILES + 1];
     list_files(c, files);
-    int code = training_create(&t, world, c, stdout);
+    int code = training_create(&t, world, c, log);
     if (code)
         return code;
-    if (t.log) {
-        fprintf(t.log,
-                "ringx-gpt train: %d ranks, tensor %d × context %d × data %d; %zu parameters here; MFU counts "
-                "causal attention once and no recomputation\n",
-                group_ranks(world), t.p.size[0], t.p.size[1], t.p.size[2], gpt_model_elements(t.m));
-        config_print(c, t.log);
-        fflush(t.log);
-    }
-    code = print_memory(&t);
+    code = print_beginning(&t);
     if (!code)
         code = training_resume(&t);
     stop_watch();
@@ -100,6 +111,16 @@ static int train_with(group *world, config *c, const train_settings *s)
     if (!code && t.iteration == c->train_iters)
         code = judge(&t, s);
     training_destroy(&t);
+    return code;
+}
+
+static int train_logged(group *world, config *c, const train_settings *s)
+{
+    FILE *log;
+    int code = group_agree(world, log_open(&log, group_rank(world) == 0 ? c->log_dir : NULL));
+    if (!code)
+        code = train_with(world, c, s, log);
+    log_close(log);
     return code;
 }
 
@@ -113,7 +134,7 @@ static int train(void *settings)
         return code;
     code = read_configuration(s, world, &c);
     if (!code) {
-        code = train_with(world, &c, s);
+        code = train_logged(world, &c, s);
         config_free(&c);
     }
     if (group_rank(world) != 0)

@@ -80,7 +80,8 @@ static int log_steps(training *t)
                   .not_finite = t->not_finite};
     live_clear();
     log_step_print(t->log, &s);
-    print_timers(t);
+    if (t->c->wall_clock_breakdown)
+        print_timers(t);
     if (!t->told_memory)
         log_memory_print(t->log, t->iteration);
     t->told_memory = true;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The attention of a planned run: studies of the library stand for its plans. */
-#include "gpt/plan.h"
+#include "gpt/plan_paper.h"
 
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Plans on paper: the layout of ranks, and the memory of the rank that needs most. */
-#include "gpt/plan.h"
+#include "gpt/plan_paper.h"
 
 #include <string.h>
 

@@ -5,7 +5,7 @@
  * its memory's rate.  Attention: the library's forecast.  Sums over ranks: its forecast of single transfers; gradients
  * are taken to travel after backward.  Backward computes norms, gate and up again; with recomputation, all before the
  * attention's residual too. */
-#include "gpt/plan.h"
+#include "gpt/plan_paper.h"
 
 #include "shared/numbers.h"
 #include "train/train_log.h"

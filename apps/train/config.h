@@ -105,6 +105,8 @@ int config_read(config *c, const char *folder, char *const *files, size_t count,
 void config_free(config *c);
 /* One line a key with a value: name, value, "default" or where it was set.  Lists the keys without effect once. */
 int config_print(const config *c, FILE *to);
+/* config_notes.c: one line for each key that is set to something else than what is done whatever it says. */
+int config_notes(const config *c, FILE *to);
 
 /* config_check.c: the relations between keys; fills in what follows from others (kv heads, inner size, …). */
 int config_check(config *c);

@@ -2,9 +2,62 @@
 /* Log lines, operation counts, and the live line. */
 #include "train/train_log.h"
 
+#include "train/checkpoint.h"
+
+#include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
+
+/* ---- where lines go ---- */
+
+/* Standard output is what a user sees: the file alone may fail. */
+static ssize_t write_both(void *file, const char *text, size_t bytes)
+{
+    size_t written = fwrite(text, 1, bytes, stdout);
+    fflush(stdout);
+    fwrite(text, 1, bytes, file);
+    fflush(file);
+    return written == bytes ? (ssize_t)bytes : -1;
+}
+
+static int close_file(void *file)
+{
+    return fclose(file);
+}
+
+int log_open(FILE **log, const char *folder)
+{
+    char path[PATH_MAX];
+    *log = stdout;
+    if (!folder)
+        return CODE_GOOD;
+    int code = folder_make(folder);
+    if (code)
+        return code;
+    if (snprintf(path, sizeof path, "%s/train.log", folder) >= (int)sizeof path)
+        return fail(CODE_CANNOT_WRITE, "log_dir: the path is longer than %d bytes", PATH_MAX);
+    FILE *file = fopen(path, "ae");
+    if (!file)
+        return fail(CODE_CANNOT_WRITE, "%s: cannot be opened: %s", path, strerror(errno));
+    FILE *both = fopencookie(file, "w", (cookie_io_functions_t){.write = write_both, .close = close_file});
+    if (!both) {
+        fclose(file);
+        return fail(CODE_NO_MEMORY, "out of memory for a log");
+    }
+    setvbuf(both, NULL, _IOLBF, BUFSIZ);
+    *log = both;
+    return CODE_GOOD;
+}
+
+void log_close(FILE *log)
+{
+    if (log && log != stdout)
+        fclose(log);
+}
+
+/* ---- lines ---- */
 
 static void print_flops(FILE *to, double flops)
 {

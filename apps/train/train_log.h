@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* *log: standard output, or with a folder what goes both there and, appended, to <folder>/train.log. */
+int log_open(FILE **log, const char *folder);
+void log_close(FILE *log);
+
 typedef struct log_step { /* since the last line */
     int64_t iteration, iterations;
     double samples_per_s, iteration_ms, lr;

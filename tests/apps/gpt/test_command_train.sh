@@ -42,10 +42,23 @@ grep -Eq '^ samples/sec: [0-9.]+ \| iteration       10/      30 \| elapsed time 
 grep -Eq '^ validation results at iteration 30 \| lm_loss value: [0-9]\.[0-9]{6}E\+00 \| lm_loss_ppl value: [0-9.E+]+ \| $' \
     "$work/output" || complain "no validation line"
 grep -q 'without effect here.*: hostfile$' "$work/output" || complain "keys without effect are not listed"
+! grep -q '^time (ms)' "$work/output" || complain "timers without wall_clock_breakdown"
 [ -e "$work/whole/global_step20" ] || complain "the second checkpoint is gone"
 [ ! -e "$work/whole/global_step10" ] || complain "the first checkpoint is still there"
 [ "$(cat "$work/whole/latest")" = global_step30 ] || complain "latest is not the last"
 cmp -s "$work/small.yml" "$work/whole/global_step30/configs/small.yml" || complain "no copy of the configuration"
+
+# ---- the log in a file too, with timers and keys that have no effect
+for i in 1 2; do
+    train "log_dir=$work/logs/here" wall_clock_breakdown=true num_workers=3 train_iters=10 || complain "a run with log_dir"
+done
+cmp -s <(cat "$work/output") <(tail -n "$(wc -l <"$work/output")" "$work/logs/here/train.log") ||
+    complain "train.log does not end with what the last run printed"
+[ "$(grep -c '^time (ms) | batch generator: ' "$work/logs/here/train.log")" -eq 2 ] || complain "timers of two runs"
+grep -q "^ note: key 'num_workers' has no effect here: each rank reads its own samples$" "$work/output" ||
+    complain "no note on num_workers"
+train log_dir=/dev/null/x
+[ $? -eq 73 ] || complain "log_dir that cannot be made"
 
 refuses() { # code, words, settings…
     local code=$1 words=$2 got

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "gpt/cmd_train.h"
-#include "gpt/plan.h"
+#include "gpt/plan_paper.h"
 #include "shared/numbers.h"
 
 #include <math.h>

@@ -157,6 +157,38 @@ static void value_forms(void **state)
     config_free(&c);
 }
 
+/* Only keys that were set to something else than what is done are named, each once. */
+static void keys_without_effect_are_named(void **state)
+{
+    (void)state;
+    static const char *const more[] = {
+        "partition_activations: true\nsteps_per_print: 3\nzero_optimization: {overlap_comm: true, reduce_scatter: "
+        "true}\n"
+        "checkpoint_in_cpu: true\nbf16: {loss_scale: 0}\nlog_grad_norm: false\ntop_k: 3\n",
+        "checkpoint_in_cpu: true\ncheckpoint_activations: true\npartition_activations: false\n"};
+    static const char *const right[] = {
+        " note: key 'partition_activations' has no effect here: each tensor rank keeps the inputs of its layers whole\n"
+        " note: key 'checkpoint_in_cpu' has no effect here: inputs of layers are kept with checkpoint_activations "
+        "only\n"
+        " note: key 'zero_optimization.overlap_comm' has no effect here: gradients are reduced after backward\n"
+        " note: key 'steps_per_print' has no effect here: log_interval says when lines are printed\n"
+        " note: key 'log_grad_norm' has no effect here: the gradient's norm is in the event files\n"
+        " note: key 'top_k' has no effect here: ringx-gpt generate and evaluate take it as an option\n",
+        ""};
+    for (int i = 0; i < 2; i++) {
+        config c;
+        char *text;
+        size_t size;
+        assert_int_equal(read_base(&c, more[i]), CODE_GOOD);
+        FILE *to = open_memstream(&text, &size);
+        assert_int_equal(config_notes(&c, to), CODE_GOOD);
+        fclose(to);
+        assert_string_equal(text, right[i]);
+        free(text);
+        config_free(&c);
+    }
+}
+
 static void settings_win(void **state)
 {
     (void)state;
@@ -260,8 +292,12 @@ static void batches_multiply_out(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(original_eight), cmocka_unit_test(others_that_are_shipped),
-                                       cmocka_unit_test(value_forms),    cmocka_unit_test(settings_win),
-                                       cmocka_unit_test(mistakes),       cmocka_unit_test(batches_multiply_out)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(original_eight),
+                                       cmocka_unit_test(others_that_are_shipped),
+                                       cmocka_unit_test(value_forms),
+                                       cmocka_unit_test(settings_win),
+                                       cmocka_unit_test(keys_without_effect_are_named),
+                                       cmocka_unit_test(mistakes),
+                                       cmocka_unit_test(batches_multiply_out)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A training run on paper: what every rank would hold, by the functions that allocate it, and what a step would cost on
  * a described machine.  Nothing is started, no rank needs to exist. */
-#ifndef GPT_PLAN_H
-#define GPT_PLAN_H
+#ifndef GPT_PLAN_PAPER_H
+#define GPT_PLAN_PAPER_H
 
 #include "gpt/model_config.h"
 #include "train/group.h"
