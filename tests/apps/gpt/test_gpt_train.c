@@ -236,6 +236,41 @@ static void layouts_have_the_gradients_of_one_rank(void **state)
     }
 }
 
+/* Documents that do not see each other, attention that differs between layers, inputs of layers in host memory. */
+static void forms_have_the_gradients_of_one_rank(void **state)
+{
+    (void)state;
+    run one[2] = {{.ranks = 1}, {.ranks = 1}}; /* plain, masked */
+    for (int masked = 0; masked < 2; masked++) {
+        stored alone, many;
+        char name[2][16];
+        run *right = &one[masked], r = {.ranks = 4};
+        for (int k = 0; k < 2; k++) {
+            snprintf(name[k], sizeof name[k], "form%d%d", masked, k);
+            run *each = k ? &r : right;
+            set(each, "train_iters=1");
+            set(each, "train_batch_size=12");
+            set(each, "document_mask=%s", masked ? "true" : "false");
+            set(each, "save=%s/%s", folder, name[k]);
+        }
+        set(&r, "context_parallel_size=2");
+        set(&r, "gradient_accumulation_steps=3");
+        set(&r, "attention_config=ringX4o+zigzag*all");
+        set(&r, "checkpoint_activations=true");
+        set(&r, "checkpoint_in_cpu=true");
+        run_good(right);
+        run_good(&r);
+        open_stored(&alone, name[0], &one_rank);
+        open_stored(&many, name[1], &one_rank);
+        expect_near(&many, &alone, "m/", 1e-5, name[1]);
+        assert_true(fabs(r.loss - right->loss) <= 1e-5 * right->loss &&
+                    fabs(r.norm - right->norm) <= 1e-5 * right->norm);
+        close_stored(&many);
+        close_stored(&alone);
+    }
+    assert_true(one[0].loss != one[1].loss); /* the mask does something */
+}
+
 /* Three pieces of two steps each, on other numbers of ranks or the same. */
 static void run_in_pieces(const char *name, const int ranks[3], const int cp[3], int tp)
 {
@@ -413,6 +448,7 @@ static void what_is_not_finite_is_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(layouts_have_the_gradients_of_one_rank),
+                                       cmocka_unit_test(forms_have_the_gradients_of_one_rank),
                                        cmocka_unit_test(pieces_end_as_the_whole),
                                        cmocka_unit_test(pieces_in_half_precision),
                                        cmocka_unit_test(wrong_resumes_are_refused),
