@@ -293,7 +293,7 @@ int calibrate(const settings *s, calibration *result)
     int threads = s->threads ? (int)s->threads : 1, share = core_count() / threads;
     if (!s->ranks_set)
         crowd.ranks[0] = crowd.ranks[1] = share > 2 ? share : 2;
-    if (crowd.ranks[0] < 2 && launch_kind(s) != COMM_MPI)
+    if (crowd.ranks[0] < 2 && !launch_in_processes(s))
         return fail(CODE_USAGE, "--ranks 1 has no transfers to measure; it must be at least 2");
     if (launch_speaks())
         progress_begin("measuring size", CALIBRATED_SIZES);

@@ -89,11 +89,12 @@ static void instruction_sets(char *text, size_t bytes)
 typedef struct facts {
     table *presets, *algorithms, *layouts, *kernels, *transports;
     char processor[128], sets[128];
-    int cores;
+    int cores, gpus, ranks;    /* ranks: that a transport between GPUs is named for */
+    const char *between;       /* the transport */
     double peak_one, peak_all; /* GFLOP/s */
 } facts;
 
-static int gather(facts *f)
+static int gather(facts *f, const settings *s)
 {
     static const table_column algorithms[] = {{"name", "algorithm"}, {"text", "what moves"}};
     static const table_column layouts[] = {{"name", "layout"}, {"text", "who holds which tokens"}};
@@ -104,6 +105,9 @@ static int gather(facts *f)
                  .kernels = kernels_table(),
                  .transports = entries_table(transports, ringx_transport_at),
                  .cores = core_count()};
+    ringx_device_count(RINGX_CUDA, &f->gpus);
+    f->ranks = s->ranks_set ? (int)s->ranks[0] : f->gpus;
+    f->between = gpu_transport(f->ranks, f->gpus);
     processor_name(f->processor, sizeof f->processor);
     instruction_sets(f->sets, sizeof f->sets);
     f->peak_one = 1e-9 * ringx_fma_peak(1);
@@ -115,8 +119,9 @@ static int gather(facts *f)
 static int print_json(const facts *f)
 {
     json_t *machine =
-        json_pack("{s:s, s:s, s:i, s:f, s:f}", "processor", f->processor, "instruction_sets", f->sets, "cores",
-                  f->cores, "fma_peak_gflops_one_core", f->peak_one, "fma_peak_gflops", f->peak_all);
+        json_pack("{s:s, s:s, s:i, s:f, s:f, s:i, s:{s:i, s:s}}", "processor", f->processor, "instruction_sets",
+                  f->sets, "cores", f->cores, "fma_peak_gflops_one_core", f->peak_one, "fma_peak_gflops", f->peak_all,
+                  "gpus", f->gpus, "gpu_ranks", "ranks", f->ranks, "transport", f->between);
     return json_emit(json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "command", "info", "version",
                                ringx_version(), "machine", machine, "presets", table_json(f->presets), "algorithms",
                                table_json(f->algorithms), "layouts", table_json(f->layouts), "kernels",
@@ -129,6 +134,11 @@ static int print_text(const facts *f)
     printf("ringx %s\n%s, %d core%s, %s\nmultiply-add peak (float32): %.1f GFLOP/s one core, %.1f GFLOP/s all\n",
            ringx_version(), *f->processor ? f->processor : "unknown processor", f->cores, f->cores == 1 ? "" : "s",
            f->sets, f->peak_one, f->peak_all);
+    if (f->gpus)
+        printf("%d GPU%s; %d rank%s with --device cuda: transport %s\n", f->gpus, f->gpus == 1 ? "" : "s", f->ranks,
+               f->ranks == 1 ? "" : "s", f->between);
+    else
+        puts("no GPU for this process");
     int code = CODE_GOOD;
     for (size_t i = 0; i < sizeof all / sizeof *all && !code; i++) {
         putchar('\n');
@@ -177,15 +187,15 @@ static int print_calibration(const settings *s, const calibration *r)
 static const option info_options[] = {
     {"calibrate", "FILE", "measure this machine, about ten seconds, and write its description for forecasts",
      OPTION_TEXT, FIELD(calibrate), 0, 0, 0, NULL},
-    {"ranks", "N", "ranks at work together while measuring (default: one a core)", OPTION_INTEGER, FIELD(ranks),
-     FIELD(ranks_set), 1, 1024, NULL},
+    {"ranks", "N", "ranks at work together while measuring (default: one a core); of whose GPUs the transport is named",
+     OPTION_INTEGER, FIELD(ranks), FIELD(ranks_set), 1, 1024, NULL},
     {"threads", "N", "of each rank (default 1)", OPTION_INTEGER, FIELD(threads), 0, 1, 4096, NULL},
     {"heads", "N", "query heads of what is measured (default 4)", OPTION_INTEGER, FIELD(q_heads), 0, 1, 1e6, NULL},
     {"head-dim", "N", "of what is measured (default 64)", OPTION_INTEGER, FIELD(head_dim), 0, 1, 256, NULL},
     {"dtype", "NAME", "of what is measured: f32, bf16 or f16 (default f32)", OPTION_CHOICE, FIELD(dtype), 0, 0, 0,
      dtype_names},
-    {"comm", "NAME", "threads or mpi (default: mpi under mpirun or srun, else threads)", OPTION_CHOICE, FIELD(comm), 0,
-     0, 0, comm_names},
+    {"comm", "NAME", "threads, mpi or env (default: mpi under mpirun or srun, env under torchrun, else threads)",
+     OPTION_CHOICE, FIELD(comm), 0, 0, 0, comm_names},
     {0},
 };
 
@@ -207,7 +217,7 @@ static int run(void *settings_of_command)
         return code || !launch_speaks() ? code : print_calibration(s, &r);
     }
     facts f;
-    int code = gather(&f);
+    int code = gather(&f, s);
     if (!code && launch_speaks())
         code = s->json ? print_json(&f) : print_text(&f);
     table_destroy(f.presets);

@@ -122,6 +122,12 @@ void verify_command_line(const settings *s, int ranks, const char *const *withou
         append(&l, "mpirun");
         append(&l, "-n");
         append(&l, count);
+    } else if (launch_kind(s) == COMM_ENV) {
+        snprintf(count, sizeof count, "%d", ranks);
+        append(&l, "torchrun");
+        append(&l, "--no-python");
+        append(&l, "--nproc-per-node");
+        append(&l, count);
     }
     append(&l, "ringx");
     append(&l, "verify");

@@ -10,7 +10,8 @@
 
 /* ---- settings.c: what the options of all subcommands fill in ---- */
 
-typedef enum comm_kind { COMM_DEFAULT, COMM_THREADS, COMM_MPI, COMM_SELF } comm_kind;
+typedef enum comm_kind { COMM_DEFAULT, COMM_THREADS, COMM_MPI, COMM_SELF, COMM_ENV } comm_kind;
+typedef enum transport_kind { TRANSPORT_DEFAULT, TRANSPORT_NCCL, TRANSPORT_STAGED } transport_kind;
 
 typedef enum mask_kind { MASK_FULL, MASK_CAUSAL, MASK_WINDOW_CAUSAL, MASK_WINDOW, MASK_PACKED, MASK_KINDS } mask_kind;
 extern const char *const mask_names[MASK_KINDS + 1];
@@ -35,7 +36,8 @@ typedef struct settings {
     double timeout;
     bool forward_only;
     /* with whom */
-    int64_t comm;
+    int64_t comm, transport;
+    const char *gpus; /* --gpu */
     int64_t ranks[2]; /* a range; equal for one number */
     bool ranks_set;
     const char *fault;
@@ -76,7 +78,7 @@ ringx_options settings_rank_options(const settings *s, const char *preset, int r
 #define FIELD(name) offsetof(settings, name)
 
 extern const option options_common[], options_mask[], options_sizes[], options_how[], options_launch[];
-extern const char *const dtype_names[], *const device_names[], *const comm_names[];
+extern const char *const dtype_names[], *const device_names[], *const comm_names[], *const transport_names[];
 
 /* ---- the subcommands ---- */
 

@@ -118,6 +118,7 @@ int crew_threads_create(comm_kind kind, int ranks, const char *fault, crew **cre
                         .rank = r,
                         .ranks = ranks,
                         .ranks_here = ranks,
+                        .local = r,
                         .leads_process = r == 0,
                         .in_process = true,
                         .comm = comms[r],
@@ -205,13 +206,47 @@ void crew_sum(crew *c, double *values, size_t count)
     }
 }
 
+int crew_equip(crew *c, ringx_comm *plain)
+{
+    ringx_comm *faulty;
+    ringx_status status = c->fault ? ringx_comm_faulty(plain, c->fault, &faulty) : RINGX_OK;
+    if (status != RINGX_OK) {
+        int code = fail_status(status, "communicator of %d ranks", c->ranks);
+        ringx_comm_destroy(plain);
+        return code;
+    }
+    c->comm = c->fault ? faulty : plain;
+    return CODE_GOOD;
+}
+
 /* ---- launch ---- */
 
 comm_kind launch_kind(const settings *s)
 {
     if (s->comm != COMM_DEFAULT)
         return (comm_kind)s->comm;
-    return launch_under_mpi() ? COMM_MPI : COMM_THREADS;
+    return launch_under_mpi() ? COMM_MPI : launch_under_env() ? COMM_ENV : COMM_THREADS;
+}
+
+bool launch_in_processes(const settings *s)
+{
+    return launch_kind(s) == COMM_MPI || launch_kind(s) == COMM_ENV;
+}
+
+int launch_processes(const settings *s, crew_work work, void *context)
+{
+    return launch_kind(s) == COMM_MPI ? launch_mpi(s, work, context) : launch_env(s, work, context);
+}
+
+bool launch_speaks(void)
+{
+    return launch_under_mpi() ? launch_mpi_speaks() : launch_env_speaks();
+}
+
+void launch_finish(void)
+{
+    launch_mpi_finish();
+    launch_env_finish();
 }
 
 int launch_ranks(const settings *s, int *ranks)
@@ -220,14 +255,18 @@ int launch_ranks(const settings *s, int *ranks)
     comm_kind kind = launch_kind(s);
     if (kind == COMM_SELF)
         *ranks = 1;
-    if (kind == COMM_MPI) {
-        int code = launch_mpi_ranks(ranks);
+    if (launch_in_processes(s)) {
+        int code = kind == COMM_MPI ? launch_mpi_ranks(ranks) : launch_env_ranks(ranks);
         if (code)
             return code;
     }
     if (s->ranks_set && (*ranks < s->ranks[0] || *ranks > s->ranks[1]))
         return fail(CODE_USAGE, "--ranks %lld, but %s gives %d; leave --ranks out or use --comm threads",
-                    (long long)s->ranks[0], kind == COMM_MPI ? "the MPI launcher" : "--comm self", *ranks);
+                    (long long)s->ranks[0],
+                    kind == COMM_MPI   ? "the MPI launcher"
+                    : kind == COMM_ENV ? "the environment"
+                                       : "--comm self",
+                    *ranks);
     return CODE_GOOD;
 }
 
@@ -286,6 +325,7 @@ int run_together(size_t count, void (*run)(void *job), void *jobs, size_t job_by
 
 typedef struct thread_job {
     crew *c;
+    const settings *settings;
     crew_work work;
     void *context;
     int code;
@@ -294,18 +334,20 @@ typedef struct thread_job {
 static void thread_main(void *argument)
 {
     thread_job *job = argument;
-    job->code = job->work(job->c, job->context);
+    job->code = crew_use_device(job->c, job->settings);
+    if (!job->code)
+        job->code = job->work(job->c, job->context);
 }
 
-static int launch_threads(comm_kind kind, int ranks, const char *fault, crew_work work, void *context)
+static int launch_threads(const settings *s, int ranks, crew_work work, void *context)
 {
     crew *crews;
-    int code = crew_threads_create(kind, ranks, fault, &crews);
+    int code = crew_threads_create(launch_kind(s), ranks, s->fault, &crews);
     if (code)
         return code;
     thread_job *jobs = allocate((size_t)ranks * sizeof *jobs);
     for (int r = 0; r < ranks && jobs; r++)
-        jobs[r] = (thread_job){.c = &crews[r], .work = work, .context = context};
+        jobs[r] = (thread_job){.c = &crews[r], .settings = s, .work = work, .context = context};
     code = jobs ? run_together((size_t)ranks, thread_main, jobs, sizeof *jobs) : CODE_NO_MEMORY;
     if (!code)
         code = jobs[0].code; /* agreed, and rank 0 was this thread */
@@ -320,6 +362,5 @@ int launch(const settings *s, crew_work work, void *context)
     int code = launch_ranks(s, &ranks);
     if (code)
         return code;
-    comm_kind kind = launch_kind(s);
-    return kind == COMM_MPI ? launch_mpi(s, work, context) : launch_threads(kind, ranks, s->fault, work, context);
+    return launch_in_processes(s) ? launch_processes(s, work, context) : launch_threads(s, ranks, work, context);
 }

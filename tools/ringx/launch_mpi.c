@@ -78,20 +78,9 @@ static void mpi_release(crew *c, void *memory)
 
 static int make_comm(crew *c)
 {
-    ringx_comm *plain = NULL, *faulty;
+    ringx_comm *plain = NULL;
     ringx_status status = ringx_comm_from_mpi(world, &plain);
-    if (status == RINGX_OK && c->fault) {
-        status = ringx_comm_faulty(plain, c->fault, &faulty);
-        if (status == RINGX_OK)
-            plain = faulty;
-    }
-    if (status != RINGX_OK) {
-        int code = fail_status(status, "communicator over MPI");
-        ringx_comm_destroy(plain);
-        return code;
-    }
-    c->comm = plain;
-    return CODE_GOOD;
+    return status == RINGX_OK ? crew_equip(c, plain) : fail_status(status, "communicator over MPI");
 }
 
 static int mpi_renew(crew *c)
@@ -104,16 +93,16 @@ static int mpi_renew(crew *c)
 static const crew_ops mpi_ops = {
     .barrier = mpi_barrier, .gather = mpi_gather, .share = mpi_share, .release = mpi_release, .renew = mpi_renew};
 
-/* Ranks of this node, for sharing out its cores. */
-static int ranks_on_node(void)
+/* Ranks of this node, for sharing out its cores, and this one among them, for its GPUs. */
+static void find_neighbours(crew *c)
 {
     MPI_Comm node;
-    int here = 1;
-    if (MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node) == MPI_SUCCESS) {
-        MPI_Comm_size(node, &here);
+    c->ranks_here = 1;
+    if (MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &node) == MPI_SUCCESS) {
+        MPI_Comm_size(node, &c->ranks_here);
+        MPI_Comm_rank(node, &c->local);
         MPI_Comm_free(&node);
     }
-    return here;
 }
 
 int launch_mpi_ranks(int *ranks)
@@ -134,15 +123,17 @@ int launch_mpi(const settings *s, crew_work work, void *context)
     crew c = {.ops = &mpi_ops, .leads_process = true, .fault = s->fault};
     MPI_Comm_rank(world, &c.rank);
     MPI_Comm_size(world, &c.ranks);
-    c.ranks_here = ranks_on_node();
+    find_neighbours(&c);
     code = crew_agree(&c, make_comm(&c));
+    if (!code)
+        code = crew_use_device(&c, s);
     if (!code)
         code = work(&c, context);
     ringx_comm_destroy(c.comm);
     return code;
 }
 
-void launch_finish(void)
+void launch_mpi_finish(void)
 {
     if (world != MPI_COMM_NULL)
         MPI_Comm_free(&world);
@@ -166,7 +157,7 @@ int launch_mpi(const settings *s, crew_work work, void *context)
     return launch_mpi_ranks(&ranks);
 }
 
-void launch_finish(void)
+void launch_mpi_finish(void)
 {
 }
 
@@ -187,7 +178,7 @@ bool launch_under_mpi(void)
     return launcher_rank() != NULL;
 }
 
-bool launch_speaks(void)
+bool launch_mpi_speaks(void)
 {
     return !launcher_rank() || strcmp(launcher_rank(), "0") == 0;
 }

@@ -4,7 +4,7 @@
 
 const char *const dtype_names[] = {"f32", "bf16", "f16", NULL}; /* by ringx_dtype */
 const char *const device_names[] = {"cpu", "cuda", NULL};       /* by ringx_device */
-const char *const comm_names[] = {"default", "threads", "mpi", "self", NULL};
+const char *const comm_names[] = {"default", "threads", "mpi", "self", "env", NULL};
 const char *const mask_names[] = {"full", "causal", "window-causal", "window", "packed", NULL};
 
 const option options_common[] = {
@@ -67,8 +67,12 @@ const option options_how[] = {
 };
 
 const option options_launch[] = {
-    {"comm", "NAME", "threads, mpi or self (default: mpi under mpirun or srun, else threads)", OPTION_CHOICE,
-     FIELD(comm), 0, 0, 0, comm_names},
+    {"comm", "NAME", "threads, mpi, env or self (default: mpi under mpirun or srun, env under torchrun, else threads)",
+     OPTION_CHOICE, FIELD(comm), 0, 0, 0, comm_names},
+    {"gpu", "LIST", "the GPU of each rank of a node, in turn (default: all that are visible)", OPTION_TEXT, FIELD(gpus),
+     0, 0, 0, NULL},
+    {"transport", "NAME", "between GPUs: nccl or staged (default: nccl if every rank has its own)", OPTION_CHOICE,
+     FIELD(transport), 0, 0, 0, transport_names},
     {"fault", "RULES", "make transfers fail: rank=R|*,call=N|*,kind=error|delay:SECONDS|drop;…", OPTION_TEXT,
      FIELD(fault), 0, 0, 0, NULL},
     {0},

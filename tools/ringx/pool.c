@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 typedef struct team { /* threads of one crew member each; crews[n]: the crew of n ranks */
+    const settings *settings;
     const pool *pool;
     uint64_t first, step; /* jobs first, first + step, … are this team's */
     crew *crews[MAX_CREW + 1];
@@ -12,14 +13,29 @@ typedef struct team { /* threads of one crew member each; crews[n]: the crew of 
 
 typedef struct member {
     team *team;
-    int rank;
+    int rank, code;
 } member;
+
+/* In all crews that this member is of; the verdict is the whole team's. */
+static int use_devices(member *m)
+{
+    const pool *p = m->team->pool;
+    int code = CODE_GOOD;
+    for (int64_t n = p->ranks[0]; n <= p->ranks[1]; n++) {
+        int its = m->rank < n ? crew_use_device(&m->team->crews[n][m->rank], m->team->settings) : CODE_GOOD;
+        code = code ? code : its;
+    }
+    return crew_agree(&m->team->crews[p->ranks[1]][m->rank], code);
+}
 
 /* Every member walks the same jobs in the same order and takes part in those large enough to need it. */
 static void work(void *job)
 {
     member *m = job;
     const pool *p = m->team->pool;
+    m->code = use_devices(m);
+    if (m->code)
+        return;
     for (uint64_t i = m->team->first; i < p->count; i += m->team->step) {
         int ranks = p->ranks_of(p->context, i);
         if (m->rank < ranks)
@@ -57,6 +73,7 @@ static int team_create(const settings *s, const pool *p, team **result)
         team_destroy(t, p->ranks[1]);
         return code;
     }
+    t->settings = s;
     t->pool = p;
     *result = t;
     return CODE_GOOD;
@@ -64,7 +81,8 @@ static int team_create(const settings *s, const pool *p, team **result)
 
 static int run_teams(const settings *s, const pool *p)
 {
-    uint64_t wanted = (uint64_t)core_count();
+    /* Communicators of NCCL that share a GPU are never used at the same time. */
+    uint64_t wanted = launch_may_use_nccl(s) && p->ranks[1] > 1 ? 1 : (uint64_t)core_count();
     size_t teams = (size_t)(wanted < p->count ? wanted : p->count), size = (size_t)p->ranks[1];
     team **team_of = allocate(teams * sizeof(team *));
     member *members = allocate(teams * size * sizeof *members);
@@ -72,7 +90,7 @@ static int run_teams(const settings *s, const pool *p)
     for (size_t i = 0; i < teams && !code; i++) {
         code = team_create(s, p, &team_of[i]);
         for (size_t r = 0; r < size && !code; r++)
-            members[i * size + r] = (member){team_of[i], (int)r};
+            members[i * size + r] = (member){team_of[i], (int)r, CODE_GOOD};
         if (!code) {
             team_of[i]->first = i;
             team_of[i]->step = teams;
@@ -80,6 +98,8 @@ static int run_teams(const settings *s, const pool *p)
     }
     if (!code && teams)
         code = run_together(teams * size, work, members, sizeof *members);
+    if (!code && teams)
+        code = members[0].code; /* that of this thread, and alike in all teams */
     for (size_t i = 0; i < teams && team_of; i++)
         team_destroy(team_of[i], p->ranks[1]);
     free(team_of);
@@ -98,5 +118,5 @@ static int run_all(crew *c, void *context)
 int pool_run(const settings *s, const pool *p)
 {
     pool copy = *p;
-    return launch_kind(s) == COMM_MPI ? launch_mpi(s, run_all, &copy) : run_teams(s, p);
+    return launch_in_processes(s) ? launch_processes(s, run_all, &copy) : run_teams(s, p);
 }

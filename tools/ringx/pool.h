@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Many small jobs, each on a crew of its own size: a team of threads for each core, or one crew over MPI. */
+/* Many small jobs, each on a crew of its own size: a team of threads for each core, or one crew of processes. */
 #ifndef RINGX_COMMAND_POOL_H
 #define RINGX_COMMAND_POOL_H
 

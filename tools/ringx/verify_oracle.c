@@ -113,7 +113,7 @@ static int run_job(crew *c, void *context, uint64_t index)
     char why[MESSAGE_BYTES];
     failure_copy(why);
     if (!computed && code != CODE_WRONG)
-        c->ops->renew(c);
+        crew_renew(c);
     if (!c->leads_process)
         return code;
 
@@ -215,7 +215,7 @@ static int verify_files(oracle_run *run)
     int loaded = CODE_GOOD;
     for (size_t i = 0; i < run->count && !loaded; i++)
         loaded = load(run, &run->oracles[i], s->oracle.items[i]);
-    if (launch_kind(s) == COMM_MPI) /* a file may be missing on one node only */
+    if (launch_in_processes(s)) /* a file may be missing on one node only */
         loaded = launch(s, agree, &loaded);
     if (loaded)
         return loaded;

@@ -112,7 +112,7 @@ static int attempt_case(attempt *a, crew *c)
     if (code) {
         char why[MESSAGE_BYTES];
         failure_copy(why);
-        if (code != CODE_WRONG && c->ops->renew(c) != CODE_GOOD)
+        if (code != CODE_WRONG && crew_renew(c) != CODE_GOOD)
             return CODE_INTERNAL;
         failure_set(why);
         return code;
