@@ -146,6 +146,8 @@ int vit_model_prepare(vit_model *m, const vit_run *run)
 {
     vit_model_release(m);
     m->run = *run;
+    if (m->shape.dropout > 0 && m->shape.depth > 1 && !run->forward_only && !m->on.ops->scale)
+        return fail(CODE_CONFIGURATION, "dropout is %g; on %s it must be 0", m->shape.dropout, m->on.ops->name);
     int code = vit_plan_create(m);
     if (!code)
         code = agree(m, vit_memory_create(m));
@@ -278,6 +280,29 @@ static void put_patch(const vit_model *m, const float *from, int64_t position, f
     for (int64_t i = 0; i < p * p; i++)
         for (int64_t channel = 0; channel < c; channel++)
             corner[channel * plane + i / p * m->shape.width + i % p] = from[i * c + channel];
+}
+
+int vit_model_image(vit_model *m, bool target, int64_t sample, int64_t channel, float *image)
+{
+    const vit_shape *s = &m->shape;
+    int64_t p = s->patch, square = p * p, c = s->channels_out;
+    size_t n = (size_t)(s->height * s->width);
+    memset(image, 0, n * sizeof *image);
+    for (int64_t t = 0; t < m->local_tokens; t++)
+        for (int64_t i = 0; i < square; i++) {
+            int64_t row = m->positions[t] / m->across * p + i / p, column = m->positions[t] % m->across * p + i % p;
+            int64_t at = (sample * m->local_tokens + t) * m->pixels_out;
+            image[row * s->width + column] =
+                target ? m->host_target[at + channel * square + i] : m->host_prediction[at + i * c + channel];
+        }
+    return m->groups.context ? group_all_reduce(m->groups.context, GROUP_SUM, GROUP_F32, image, n) : CODE_GOOD;
+}
+
+double vit_forward_flops(const vit_shape *s)
+{
+    double tokens = (double)(s->height / s->patch) * (double)(s->width / s->patch), d = (double)s->embed;
+    double pixels = (double)(s->channels_in + s->channels_out) * (double)(s->patch * s->patch);
+    return (double)s->depth * (24 * tokens * d * d + 4 * tokens * tokens * d) + 2 * tokens * pixels * d;
 }
 
 int vit_model_fields(vit_model *m, float *fields)

@@ -92,6 +92,11 @@ struct vit_sums;
 int vit_model_scores(vit_model *m, const double *weights, struct vit_sums *sums); /* needs a target: not predict */
 /* The whole predicted image on every rank: [batch][channels_out][height][width]. */
 int vit_model_fields(vit_model *m, float *fields);
+/* One channel of one sample, or of its target: [height][width], on every rank. */
+int vit_model_image(vit_model *m, bool target, int64_t sample, int64_t channel, float *image);
+
+/* Floating point operations of matrix products and attention, forward, of one sample; backward has twice as many. */
+double vit_forward_flops(const vit_shape *s);
 
 /* ---- memory, also of ranks that do not exist ---- */
 

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* What a run says: lines that scripts parse, TensorBoard's scalars and figure, the curve of its losses. */
+#include "shared/plot.h"
+#include "vit/cmd_vit_train.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static int put(vit_training *t, const char *tag, double value)
+{
+    return events_scalar(&t->board, tag, t->iteration, value);
+}
+
+int vit_log_first(vit_training *t, double train_loss)
+{
+    int code = put(t, "Loss/train", train_loss);
+    if (!code && t->valid)
+        code = put(t, "Loss/valid", t->scores.loss);
+    if (!code && t->valid)
+        code = put(t, "RMSE(u10m)/valid", t->scores.rmse[0]);
+    return code ? code : events_flush(&t->board);
+}
+
+static void tell_mfu(vit_training *t, double samples_per_s)
+{
+    vit_shape s = vit_shape_of(t->c);
+    double flops = 3 * vit_forward_flops(&s) * samples_per_s / group_ranks(t->world);
+    double peak = 1e12 * t->c->peak_theoretical_tflops;
+    if (peak > 0)
+        vit_log_line(&t->log, "  MFU: %.2f %% of %g TFLOPS a rank (%.3f TFLOPS)", 100 * flops / peak, peak / 1e12,
+                     flops / 1e12);
+}
+
+int vit_log_steps(vit_training *t)
+{
+    double steps = (double)t->steps, rate = (double)t->layout.global_batch * steps / t->seconds;
+    double mean = t->epoch_steps ? t->epoch_loss / (double)t->epoch_steps : NAN;
+    vit_log_line(&t->log, "Time taken for %lld steps is %f sec, avg %f samples/sec", (long long)t->steps, t->seconds,
+                 rate);
+    vit_log_line(&t->log, "  Avg train loss=%f", mean);
+    vit_log_line(&t->log, " Memory usage after forward pass: %f GB.", (double)vit_training_bytes(t) / 1e9);
+    tell_mfu(t, rate);
+    if (t->scaler.dynamic)
+        vit_log_line(&t->log, "  Loss scale: %g, %lld steps skipped", t->scaler.scale, (long long)t->scaler.skipped);
+    int code = put(t, "Loss/train", mean);
+    code = code ? code : put(t, "Learning Rate", vit_learning_rate(t->c, t->iteration - 1));
+    code = code ? code : put(t, "Avg iters per sec", steps / t->seconds);
+    code = code ? code : put(t, "Avg samples per sec", rate);
+    t->seconds = 0;
+    t->steps = 0;
+    return code ? code : events_flush(&t->board);
+}
+
+static int add_point(vit_curve *c, const double point[3])
+{
+    if (c->points == c->room) {
+        size_t room = 2 * c->room + 16;
+        for (int i = 0; i < 3; i++) {
+            double *more = realloc(c->values[i], room * sizeof *more);
+            if (!more)
+                return fail(CODE_NO_MEMORY, "no memory for %zu points of a curve", room);
+            c->values[i] = more;
+        }
+        c->room = room;
+    }
+    for (int i = 0; i < 3; i++)
+        c->values[i][c->points] = point[i];
+    c->points++;
+    return CODE_GOOD;
+}
+
+void vit_curve_free(vit_curve *c)
+{
+    for (int i = 0; i < 3; i++)
+        free(c->values[i]);
+    *c = (vit_curve){.points = 0};
+}
+
+int vit_curve_plot(const vit_curve *c, double persistence, const char *path)
+{
+    plot p = {.title = "Loss over iterations",
+              .x_label = "iteration",
+              .y_label = "relative L2 error",
+              .x = c->values[0],
+              .points = c->points,
+              .n_series = 2,
+              .series = {{"training (last step)", c->values[1]}, {"validation", c->values[2]}}};
+    double *line = allocate(c->points * sizeof *line);
+    if (!line)
+        return CODE_NO_MEMORY;
+    for (size_t i = 0; i < c->points; i++)
+        line[i] = persistence;
+    if (!isnan(persistence))
+        p.series[p.n_series++] = (plot_series){"persistence", line};
+    int code = plot_write(&p, path);
+    free(line);
+    return code;
+}
+
+int vit_log_evaluation(vit_training *t, double seconds)
+{
+    const vit_channel *channels = vit_dataset_channels(t->valid);
+    const vit_scores *s = &t->scores;
+    vit_log_line(&t->log, "  Avg val loss=%f", s->loss);
+    vit_log_line(&t->log, "  Total validation time: %f sec", seconds);
+    for (int64_t c = 0; c < t->c->n_out_channels; c++)
+        vit_log_line(&t->log, "  %s: RMSE=%f, in physical units %g%s%s, ACC=%f", channels[c].name, s->rmse[c],
+                     s->rmse[c] * channels[c].std, *channels[c].unit ? " " : "", channels[c].unit, s->acc[c]);
+    int code = put(t, "Loss/valid", s->loss);
+    code = code ? code : put(t, "RMSE(u10m)/valid", s->rmse[0]);
+    code = code ? code : events_flush(&t->board);
+    if (!code && group_rank(t->world) == 0)
+        code = add_point(&t->curve, (const double[]){(double)t->iteration, t->last_loss, s->loss});
+    return code;
+}

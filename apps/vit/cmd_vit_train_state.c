@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+/* Checkpoints of a training run: weights, moments, and what else decides the next step. */
+#include "vit/cmd_vit_train.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { KINDS = 3 };
+static const char *const kinds[KINDS] = {"weight", "m", "v"};
+
+typedef struct piece_list {
+    checkpoint_piece *items;
+    char (*names)[64];
+    size_t count;
+} piece_list;
+
+static void free_pieces(piece_list *l)
+{
+    free(l->items);
+    free(l->names);
+}
+
+/* Element `begin` and `some` that follow it of parameter p, whose values are there. */
+static void add_piece(piece_list *l, const vit_parameter *p, size_t begin, size_t some, float *values)
+{
+    l->items[l->count] = (checkpoint_piece){.name = l->names[l->count],
+                                            .rows = p->rows,
+                                            .columns = p->columns,
+                                            .first_row = p->first_row,
+                                            .block_rows = p->local_rows,
+                                            .first_column = p->first_column,
+                                            .block_columns = p->local_columns,
+                                            .begin = (int64_t)begin,
+                                            .count = (int64_t)some,
+                                            .values = values};
+    l->count++;
+}
+
+/* What of the states lies in elements first … first+count-1 here; saving: each element on one rank only. */
+static int list_pieces(const vit_training *t, size_t first, size_t count, bool saving, piece_list *l)
+{
+    const vit_parameter *all;
+    size_t n = vit_model_parameters(t->m, &all);
+    *l = (piece_list){allocate(KINDS * n * sizeof *l->items), allocate(KINDS * n * sizeof *l->names), 0};
+    if (!l->items || !l->names)
+        return CODE_NO_MEMORY;
+    float *const states[KINDS] = {t->z.master, t->z.m, t->z.v};
+    for (int k = 0; k < KINDS; k++)
+        for (size_t i = 0; i < n; i++) {
+            size_t begin, some;
+            if (!zero_overlap(&t->tensors[i], first, count, &begin, &some) ||
+                (saving && !all[i].split && t->p.at[AXIS_TENSOR] != 0))
+                continue;
+            snprintf(l->names[l->count], sizeof *l->names, "%s/%s", kinds[k], all[i].name);
+            add_piece(l, &all[i], begin, some, states[k] + (all[i].offset + begin - t->z.first));
+            l->items[l->count - 1].device = t->on.ops->device;
+        }
+    return CODE_GOOD;
+}
+
+/* The whole of this rank's weights, into host memory. */
+static int list_weights(const vit_training *t, float *values, piece_list *l)
+{
+    const vit_parameter *all;
+    size_t n = vit_model_parameters(t->m, &all);
+    *l = (piece_list){allocate(n * sizeof *l->items), allocate(n * sizeof *l->names), 0};
+    if (!l->items || !l->names)
+        return CODE_NO_MEMORY;
+    for (size_t i = 0; i < n; i++) {
+        snprintf(l->names[i], sizeof *l->names, "weight/%s", all[i].name);
+        add_piece(l, &all[i], 0, all[i].count, values + all[i].offset);
+    }
+    return CODE_GOOD;
+}
+
+/* ---- what must be the same when a run goes on ---- */
+
+typedef struct fixed_value {
+    const char *name;
+    int64_t value;
+    bool model; /* also to predict */
+} fixed_value;
+
+enum { FIXED = 11 };
+
+static void list_fixed(const vit_training *t, fixed_value fixed[FIXED])
+{
+    const vit_config *c = t->c;
+    const fixed_value all[FIXED] = {{"embed_dim", c->embed_dim, true},
+                                    {"depth", c->depth, true},
+                                    {"num_heads", c->num_heads, true},
+                                    {"patch_size", c->patch_size, true},
+                                    {"latitudes", c->img_size[0], true},
+                                    {"longitudes", c->img_size[1], true},
+                                    {"n_in_channels", c->n_in_channels, true},
+                                    {"n_out_channels", c->n_out_channels, true},
+                                    {"dt", c->dt, false},
+                                    {"global_batch_size", t->layout.global_batch, false},
+                                    {"seed", c->seed, false}};
+    memcpy(fixed, all, sizeof all);
+}
+
+static int check_fixed(const vit_training *t, const checkpoint *from, const json_t *state, bool weights_only)
+{
+    fixed_value fixed[FIXED];
+    list_fixed(t, fixed);
+    for (int i = 0; i < FIXED; i++) {
+        json_int_t stored = json_integer_value(json_object_get(json_object_get(state, "fixed"), fixed[i].name));
+        if (stored != fixed[i].value && (fixed[i].model || !weights_only))
+            return fail(CODE_CONFIGURATION, "%s: %s is %lld there and %lld in the configuration", from->path,
+                        fixed[i].name, (long long)stored, (long long)fixed[i].value);
+    }
+    return CODE_GOOD;
+}
+
+/* ---- saving ---- */
+
+static json_t *state_of(const vit_training *t)
+{
+    const loss_scaler *s = &t->scaler;
+    fixed_value fixed[FIXED];
+    json_t *values = json_object();
+    list_fixed(t, fixed);
+    for (int i = 0; i < FIXED; i++)
+        json_object_set_new(values, fixed[i].name, json_integer(fixed[i].value));
+    return json_pack("{s:I, s:I, s:I, s:I, s:f, s:o, s:{s:f, s:I, s:I, s:I}}", "updates", (json_int_t)t->z.step,
+                     "epoch", (json_int_t)t->epoch, "step", (json_int_t)t->step, "iteration", (json_int_t)t->iteration,
+                     "epoch_loss", t->epoch_loss, "fixed", values, "loss_scale", "scale", s->scale, "good",
+                     (json_int_t)s->good, "skipped", (json_int_t)s->skipped, "row", (json_int_t)s->skipped_in_row);
+}
+
+int vit_training_save(vit_training *t, const char *const *files)
+{
+    piece_list l;
+    int rank = group_rank(t->p.gradient);
+    size_t mine = t->z.bounds[rank], end = t->z.bounds[rank + 1];
+    int64_t number = t->step ? t->epoch : t->epoch - 1; /* in an epoch, or after one */
+    json_t *state = state_of(t);
+    int code = list_pieces(t, mine, end - mine, true, &l);
+    if (!code && !state)
+        code = fail(CODE_NO_MEMORY, "no memory for a checkpoint");
+    code = group_agree(t->world, code);
+    if (!code)
+        code = checkpoint_save(t->world, &(checkpoint_save_info){.folder = t->c->save_path,
+                                                                 .prefix = VIT_CHECKPOINTS,
+                                                                 .iteration = number,
+                                                                 .state = state,
+                                                                 .files = files,
+                                                                 .pieces = l.items,
+                                                                 .n_pieces = l.count,
+                                                                 .keep = t->c->keep_last_n_checkpoints});
+    free_pieces(&l);
+    json_decref(state);
+    if (!code)
+        vit_log_print(&t->log, "Checkpoint for epoch %lld saved for rank %d -> %s/" VIT_CHECKPOINTS "%lld",
+                      (long long)number, group_rank(t->world), t->c->save_path, (long long)number);
+    return code;
+}
+
+/* ---- resuming ---- */
+
+static int take_weights(vit_training *t, const checkpoint *from)
+{
+    const vit_parameter *all;
+    size_t n = vit_model_parameters(t->m, &all);
+    piece_list l = {0};
+    float *values = allocate(vit_model_elements(t->m) * sizeof *values);
+    int code = values ? list_weights(t, values, &l) : CODE_NO_MEMORY;
+    if (!code)
+        code = checkpoint_load(from, l.items, l.count);
+    for (size_t i = 0; i < n && !code; i++)
+        code = vit_model_put(t->m, i, values + all[i].offset);
+    free_pieces(&l);
+    free(values);
+    return code;
+}
+
+static int take_states(vit_training *t, const checkpoint *from)
+{
+    piece_list l;
+    int code = list_pieces(t, t->z.first, t->z.count, false, &l);
+    if (!code)
+        code = checkpoint_load(from, l.items, l.count);
+    free_pieces(&l);
+    code = group_agree(t->world, code);
+    return code ? code : zero_spread(&t->z);
+}
+
+static int64_t whole(const json_t *state, const char *name)
+{
+    return json_integer_value(json_object_get(state, name));
+}
+
+static void take_place(vit_training *t, const json_t *state)
+{
+    const json_t *scale = json_object_get(state, "loss_scale");
+    t->epoch = whole(state, "epoch"), t->step = whole(state, "step"), t->iteration = whole(state, "iteration");
+    t->epoch_loss = json_real_value(json_object_get(state, "epoch_loss"));
+    t->z.step = whole(state, "updates");
+    if (t->step >= t->steps_per_epoch) /* that of another number of data ranks may be longer */
+        t->epoch++, t->step = 0, t->epoch_loss = 0;
+    t->epoch_steps = t->step;
+    if (!t->scaler.dynamic)
+        return;
+    t->scaler.scale = json_real_value(json_object_get(scale, "scale"));
+    t->scaler.good = whole(scale, "good");
+    t->scaler.skipped = whole(scale, "skipped");
+    t->scaler.skipped_in_row = whole(scale, "row");
+}
+
+static int take(vit_training *t, const checkpoint *from, bool weights_only)
+{
+    const json_t *state = json_object_get(from->manifest, "state");
+    int code = group_agree(t->world, check_fixed(t, from, state, weights_only));
+    if (!code)
+        code = weights_only ? group_agree(t->world, take_weights(t, from)) : take_states(t, from);
+    if (code)
+        return code;
+    if (!weights_only) {
+        take_place(t, state);
+        code = group_agree(t->world, vit_loader_seek(t->train_batches, t->epoch, t->step));
+    }
+    if (code)
+        return code;
+    vit_log_print(&t->log, "Checkpoint loaded for rank %d from %s", group_rank(t->world), from->path);
+    if (!weights_only)
+        vit_log_print(&t->log, "checkpoint loaded: start from epoch %lld", (long long)t->epoch);
+    return CODE_GOOD;
+}
+
+int vit_training_resume(vit_training *t, bool weights_only)
+{
+    checkpoint from;
+    int code = checkpoint_find_named(t->world, t->c->save_path, VIT_CHECKPOINTS, -1, &from);
+    if (code)
+        return code;
+    if (*from.refused)
+        vit_log_warning(&t->log, "passed over a checkpoint: %s", from.refused);
+    if (from.iteration >= 0)
+        code = take(t, &from, weights_only);
+    else if (weights_only)
+        code = fail(CODE_MISSING, "%s: holds no checkpoint", t->c->save_path);
+    else
+        vit_log_print(&t->log, "no checkpoint");
+    checkpoint_close(&from);
+    return code;
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/* One step, and evaluation.
+ *
+ * The loss of a step is the mean over the samples of its global batch: sums over context and data ranks are plain sums,
+ * so that gradients are those of one rank with the whole batch. */
+#include "shared/numbers.h"
+#include "vit/cmd_vit_train.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+int vit_scores_create(vit_scores *s, int64_t channels)
+{
+    *s = (vit_scores){.loss = NAN,
+                      .rmse = allocate((size_t)channels * sizeof *s->rmse),
+                      .acc = allocate((size_t)channels * sizeof *s->acc)};
+    return s->rmse && s->acc ? CODE_GOOD : CODE_NO_MEMORY;
+}
+
+void vit_scores_free(vit_scores *s)
+{
+    free(s->rmse);
+    free(s->acc);
+    *s = (vit_scores){.loss = NAN};
+}
+
+/* Names rank, tensor (and with it the block) and value; weights first, since what is wrong there spreads. */
+static int name_culprit(vit_training *t)
+{
+    named_values *weights = allocate(2 * t->n_tensors * sizeof *weights), *gradients = weights + t->n_tensors;
+    int code = group_agree(t->world, weights ? CODE_GOOD : CODE_NO_MEMORY);
+    for (size_t i = 0; i < t->n_tensors && !code; i++) {
+        const zero_tensor *tensor = &t->tensors[i];
+        size_t begin = 0, n = 0;
+        gradients[i] = (named_values){tensor->name, t->z.model.gradients + tensor->offset, tensor->count};
+        weights[i] = (named_values){tensor->name, NULL, 0};
+        if (zero_overlap(tensor, t->z.first, t->z.count, &begin, &n))
+            weights[i] = (named_values){tensor->name, t->z.master + (tensor->offset + begin - t->z.first), n};
+    }
+    if (!code)
+        code = check_finite(t->world, t->on.ops->device, "weight", weights, t->n_tensors);
+    if (!code)
+        code = check_finite(t->world, t->on.ops->device, "gradient", gradients, t->n_tensors);
+    free(weights);
+    return code;
+}
+
+/* Nothing of the step is kept. */
+static int refuse_step(vit_training *t, const char *what, double value)
+{
+    char why[MESSAGE_BYTES];
+    int code = name_culprit(t);
+    if (code && code != CODE_NOT_FINITE)
+        return code;
+    snprintf(why, sizeof why, "%.1000s", code ? failure() : "every weight and gradient is finite");
+    return fail(CODE_NOT_FINITE, "iteration %lld: %s is %g; nothing was updated; %s", (long long)t->iteration, what,
+                isnan(value) ? fabs(value) : value, why); /* a NaN's sign says nothing */
+}
+
+/* Forward and backward; *loss: mean over the global batch. */
+static int accumulate(vit_training *t, const vit_batch *b, double *loss)
+{
+    double scale = t->scaler.scale / (double)t->layout.global_batch;
+    uint64_t seed = random_word((uint64_t)t->c->seed, (uint64_t)t->iteration);
+    int code = group_agree(t->world, vit_model_train(t->m, b, scale, seed, t->losses));
+    *loss = 0;
+    for (int64_t i = 0; i < t->layout.local_batch && !code; i++)
+        *loss += t->losses[i];
+    if (!code)
+        code = group_sum(t->p.data, loss);
+    *loss /= (double)t->layout.global_batch;
+    if (!code && !isfinite(*loss) && !t->scaler.dynamic)
+        code = refuse_step(t, "the loss", *loss);
+    if (!code && isfinite(*loss) && !t->c->noddp)
+        code = zero_accumulate(&t->z, true);
+    return code;
+}
+
+/* Update; or none of it where fp16 overflowed. */
+static int update(vit_training *t, double loss)
+{
+    double norm = NAN, back = 1 / t->scaler.scale;
+    bool apply;
+    int code = isfinite(loss) ? zero_norm(&t->z, back, &norm) : CODE_GOOD;
+    if (!code && !isfinite(norm) && !t->scaler.dynamic)
+        code = refuse_step(t, "the gradient's norm", norm);
+    if (!code)
+        code = loss_scaler_step(&t->scaler, isfinite(norm), &apply);
+    if (code)
+        return code;
+    return apply ? zero_update(&t->z, vit_learning_rate(t->c, t->iteration), back, norm) : zero_clear(&t->z);
+}
+
+int vit_training_step(vit_training *t)
+{
+    vit_batch b;
+    double begin = seconds_now(), loss = NAN;
+    vit_log_print(&t->log, "rank %d: epoch %lld step %lld", group_rank(t->world), (long long)t->epoch,
+                  (long long)t->step);
+    int code = group_agree(t->world, vit_loader_next(t->train_batches, &b));
+    if (!code)
+        code = accumulate(t, &b, &loss);
+    if (!code)
+        code = update(t, loss);
+    if (!code)
+        code = t->on.ops->wait(&t->on);
+    code = group_agree(t->world, code);
+    if (code)
+        return code;
+    if (isfinite(loss))
+        t->last_loss = loss, t->epoch_loss += loss, t->epoch_steps++;
+    vit_dataset_date(t->train, vit_dataset_sample(t->train, b.samples[0]), t->date);
+    t->steps++, t->step++, t->iteration++;
+    t->seconds += seconds_now() - begin;
+    return CODE_GOOD;
+}
+
+/* ---- evaluation ---- */
+
+/* Adds the scores of the batch that was predicted last. */
+static int add_scores(vit_training *t, vit_scores *s)
+{
+    int64_t channels = t->c->n_out_channels;
+    double pixels = (double)t->c->img_size[0] * (double)t->c->img_size[1];
+    int code = vit_model_scores(t->m, vit_dataset_weights(t->valid), t->sums);
+    for (int64_t i = 0; i < t->layout.local_batch * channels && !code; i++) {
+        s->rmse[i % channels] += vit_rmse(&t->sums[i], pixels);
+        s->acc[i % channels] += vit_acc(&t->sums[i]);
+    }
+    for (int64_t i = 0; i < t->layout.local_batch && !code; i++)
+        s->loss += t->losses[i];
+    s->samples += t->layout.local_batch;
+    return code;
+}
+
+/* Means over the samples of all data ranks. */
+static int average(vit_training *t, vit_scores *s)
+{
+    int64_t channels = t->c->n_out_channels;
+    double samples = (double)s->samples;
+    int code = group_sum(t->p.data, &samples);
+    if (!code)
+        code = group_sum(t->p.data, &s->loss);
+    if (!code)
+        code = group_all_reduce(t->p.data, GROUP_SUM, GROUP_F64, s->rmse, (size_t)channels);
+    if (!code)
+        code = group_all_reduce(t->p.data, GROUP_SUM, GROUP_F64, s->acc, (size_t)channels);
+    s->samples = (int64_t)samples;
+    s->loss /= samples;
+    for (int64_t c = 0; c < channels; c++)
+        s->rmse[c] /= samples, s->acc[c] /= samples;
+    return code;
+}
+
+int vit_training_evaluate(vit_training *t, int64_t batches, vit_scores *s)
+{
+    vit_batch b;
+    s->loss = 0, s->samples = 0;
+    for (int64_t c = 0; c < t->c->n_out_channels; c++)
+        s->rmse[c] = s->acc[c] = 0;
+    int code = vit_loader_seek(t->valid_batches, 0, 0);
+    for (int64_t i = 0; i < batches && !code; i++) {
+        code = group_agree(t->world, vit_loader_next(t->valid_batches, &b));
+        if (!code)
+            code = vit_model_loss(t->m, &b, t->losses);
+        if (!code)
+            code = add_scores(t, s);
+        code = group_agree(t->world, code);
+    }
+    return code ? code : average(t, s);
+}
