@@ -44,12 +44,16 @@ static const char *scalar(const reader *r)
     return r->event.type == YAML_SCALAR_EVENT ? (const char *)r->event.data.scalar.value : NULL;
 }
 
+static bool says_null(const char *text)
+{
+    return strcmp(text, "~") == 0 || strcasecmp(text, "null") == 0 || strcmp(text, "None") == 0;
+}
+
 /* A plain null: the key keeps its default. */
 static bool is_null(const reader *r)
 {
     const char *text = scalar(r);
-    return text && r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
-           (!*text || strcmp(text, "~") == 0 || strcasecmp(text, "null") == 0 || strcmp(text, "None") == 0);
+    return text && r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE && (!*text || says_null(text));
 }
 
 static int skip(reader *r, int depth)
@@ -263,6 +267,7 @@ static int read_named(config *c, const char *folder, const char *name)
     return n < (int)sizeof path ? read_file(c, path) : fail(CODE_CONFIGURATION, "%s: too long a path", name);
 }
 
+/* key=value; key=null: what the files say of it is forgotten. */
 static int apply(config *c, const char *setting)
 {
     char name[MAX_TEXT];
@@ -274,8 +279,13 @@ static int apply(config *c, const char *setting)
     if (row == config_key_count())
         return config_unknown(name, "command line: ");
     config_clear(c, row);
-    c->from[row] = (config_source){.text = strdup(setting + length + 1), .given = true};
-    return c->from[row].text ? config_store(c, row, setting + length + 1, NULL, "command line: ")
+    const char *value = setting + length + 1;
+    bool forget = says_null(value);
+    value = forget ? config_keys[row].value : value;
+    if (!value)
+        return CODE_GOOD;
+    c->from[row] = (config_source){.text = strdup(value), .given = !forget};
+    return c->from[row].text ? config_store(c, row, value, NULL, "command line: ")
                              : fail(CODE_NO_MEMORY, "out of memory for a configuration");
 }
 

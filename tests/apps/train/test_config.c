@@ -167,7 +167,7 @@ static void keys_without_effect_are_named(void **state)
         "checkpoint_in_cpu: true\nbf16: {loss_scale: 0}\nlog_grad_norm: false\ntop_k: 3\n",
         "checkpoint_in_cpu: true\ncheckpoint_activations: true\npartition_activations: false\n"};
     static const char *const right[] = {
-        " note: key 'partition_activations' has no effect here: each tensor rank keeps the inputs of its layers whole\n"
+        " note: key 'partition_activations' has no effect here: there are no tensor ranks, or no checkpoint_activations\n"
         " note: key 'checkpoint_in_cpu' has no effect here: inputs of layers are kept with checkpoint_activations "
         "only\n"
         " note: key 'zero_optimization.overlap_comm' has no effect here: gradients are reduced after backward\n"
@@ -198,6 +198,13 @@ static void settings_win(void **state)
     assert_int_equal(config_read(&c, folder, (char *[]){"base"}, 1, settings), CODE_GOOD);
     assert_true(c.train_iters == 77 && c.betas.count == 2 && c.betas.items[0] == .5);
     assert_string_equal(c.save, "here");
+    config_free(&c);
+    char *forgotten[] = {"save=null", "train_iters=~", NULL};
+    assert_int_equal(config_read(&c, folder, (char *[]){"base"}, 1, forgotten), CODE_CONFIGURATION);
+    assert_non_null(strstr(failure(), "train_iters"));
+    forgotten[1] = NULL;
+    assert_int_equal(config_read(&c, folder, (char *[]){"base"}, 1, forgotten), CODE_GOOD);
+    assert_null(c.save);
     config_free(&c);
     settings[0] = "train_itres=7";
     assert_int_equal(config_read(&c, folder, (char *[]){"base"}, 1, settings), CODE_CONFIGURATION);
