@@ -37,7 +37,7 @@ for case in "$@"; do
     IFS=, read -r -a more <<<"$keys"
     log=$out/train-$seq-$layers.txt
     "$gpt" train -d apps/gpt/configs llama3-8b-8k --set device=cuda model_parallel_size=1 context_parallel_size=1 \
-        "num_layers=$layers" "seq_length=$seq" "max_position_embeddings=$seq" "attention_config=[[[$preset],$layers]]" \
+        "num_layers=$layers" "seq_length=$seq" "max_position_embeddings=$seq" "attention_config=$preset*all" \
         train_micro_batch_size_per_gpu=1 "train_iters=$steps" lr_decay_iters=100 vocab_size=128256 log_interval=1 \
         checkpoint_activations=false mlp_chunk_tokens=16384 loss_chunk_tokens=4096 peak_theoretical_tflops="${PEAK:-989}" \
         "data_path=$out/words_text_document" split=100,0,0 eval_interval=0 eval_iters=0 save=null load=null \
