@@ -200,10 +200,10 @@ int gpt_model_train(gpt_model *m, const gpt_batch *b, double scale, double *nll)
 {
     if (m->run.forward_only)
         return fail(CODE_INTERNAL, "a run prepared for forward only has no gradients");
-    TRY(forward(m, b->ids, m->run.offload));
+    TRY(forward(m, b->ids, m->elsewhere));
     TRY(model_head(m, b, scale, true));
     for (int64_t layer = m->config.layers - 1; layer >= 0; layer--) {
-        if (m->run.offload)
+        if (m->elsewhere)
             TRY(model_fetch_input(m, layer));
         TRY(layer_backward(m, layer));
     }

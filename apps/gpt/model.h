@@ -4,7 +4,8 @@
  * Every rank of the tensor group holds a part of each matrix and the same tokens; every rank of the context group holds
  * the same weights and a part of each sample's tokens, those of the attention plan.  Gradients are those of
  * scale · Σ mask·nll over this rank's tokens: their sum over the context ranks (and data ranks, micro-batches) is the
- * gradient of the whole.  Recomputation, offload and the size of chunks change no bit of loss and gradients. */
+ * gradient of the whole.  Recomputation, offload, partition and the size of chunks change no bit of loss and gradients.
+ */
 #ifndef GPT_MODEL_H
 #define GPT_MODEL_H
 
@@ -71,6 +72,7 @@ typedef struct gpt_run {
     bool forward_only;              /* evaluation: no gradients */
     bool recompute;                 /* keep of a layer its input only */
     bool offload;                   /* with recompute: inputs of layers wait for backward in host memory */
+    bool partition;                 /* with recompute: each tensor rank keeps its part of them */
     const ringx_options *attention; /* [attentions]; NULL: the library's choice */
     size_t attentions;              /* 0: one */
     const size_t *attention_of;     /* [layers]: which of them; NULL: the first.  All have the layout of the first */
@@ -137,8 +139,8 @@ typedef struct gpt_batch {        /* of this rank, [batch][local tokens] each */
 int gpt_model_loss(gpt_model *m, const gpt_batch *b, double *nll);
 /* The same, and adds the gradients of scale·nll. */
 int gpt_model_train(gpt_model *m, const gpt_batch *b, double scale, double *nll);
-/* Rows first … first+count-1 of [batch·local tokens] after gpt_model_loss or, without offload, gpt_model_train: logits
- * of this rank's vocabulary, [count][local vocabulary]. */
+/* Rows first … first+count-1 of [batch·local tokens] after gpt_model_loss or, with all inputs kept on the device,
+ * gpt_model_train: logits of this rank's vocabulary, [count][local vocabulary]. */
 int gpt_model_logits(gpt_model *m, int64_t first, int64_t count, float *logits);
 
 #endif

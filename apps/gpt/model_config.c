@@ -96,6 +96,7 @@ int gpt_settings_create(gpt_settings *s, const config *c, int64_t vocabulary)
                        .loss_chunk = c->loss_chunk_tokens,
                        .recompute = c->checkpoint_activations,
                        .offload = c->checkpoint_activations && c->checkpoint_in_cpu,
+                       .partition = c->checkpoint_activations && c->partition_activations,
                        .document_masks = c->document_mask};
     int code = choose_attention(s, &c->attention);
     if (code)

@@ -104,7 +104,7 @@ int gpt_model_logits(gpt_model *m, int64_t first, int64_t count, float *logits)
         return fail(CODE_INTERNAL, "logits of rows %lld … %lld of %lld", (long long)first,
                     (long long)(first + count - 1), (long long)m->tokens);
     if (m->output_gone)
-        return fail(CODE_INTERNAL, "there are no logits after backward with inputs of layers in host memory");
+        return fail(CODE_INTERNAL, "there are no logits after backward where inputs of layers are kept elsewhere");
     for (int64_t t = 0; t < count; t += m->loss_chunk) {
         int64_t tokens = least(m->loss_chunk, count - t);
         nn_norm n = last_norm_of(m, first + t, tokens);

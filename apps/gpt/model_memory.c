@@ -3,6 +3,7 @@
 #include "gpt/model_parts.h"
 #include "shared/numbers.h"
 #include "shared/report.h"
+#include "train/device_data.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,7 +52,7 @@ static bool one_for_all(const gpt_model *m)
 /* Whether inputs of layers are in two buffers that alternate. */
 static bool alternate(const gpt_model *m)
 {
-    return m->run.forward_only || m->run.offload;
+    return m->run.forward_only || m->elsewhere;
 }
 
 static void lay_out(gpt_model *m, arena *a)
@@ -61,6 +62,8 @@ static void lay_out(gpt_model *m, arena *a)
     a->item = GPT_INPUTS;
     for (int64_t i = 0; i <= layers; i++)
         m->inputs[i] = alternate(m) && i > 1 ? m->inputs[i - 2] : take_matrix(a, m->tokens, width, m->dtype);
+    if (m->elsewhere && !m->run.offload && layers > 1)
+        m->parts = take(a, (size_t)(layers - 1) * m->part_bytes);
     a->item = GPT_KEPT;
     for (int64_t i = 0; i < (one_for_all(m) ? 1 : layers); i++)
         take_kept(m, a, &m->kept[i]);
@@ -114,9 +117,26 @@ static int64_t chunk_of(int64_t chunk, int64_t tokens)
     return chunk < 1 ? NN_TILE : (chunk + NN_TILE - 1) / NN_TILE * NN_TILE;
 }
 
-static size_t input_bytes(const gpt_model *m) /* of a layer */
+/* Which part of the inputs of layers is kept, and where. */
+static int divide_inputs(gpt_model *m)
 {
-    return (size_t)(m->tokens * m->config.width) * dtype_bytes(m->dtype);
+    bool split = m->run.partition && m->tensor_ranks > 1;
+    size_t row = (size_t)m->config.width * dtype_bytes(m->dtype), ranks = split ? (size_t)m->tensor_ranks : 1;
+    m->elsewhere = m->run.offload || split;
+    if (!m->elsewhere)
+        return CODE_GOOD;
+    if (m->run.forward_only || !m->run.recompute)
+        return fail(CODE_INTERNAL, "inputs of layers are kept elsewhere with recomputation only");
+    m->part_bounds = allocate((ranks + 1) * sizeof *m->part_bounds);
+    if (!m->part_bounds)
+        return CODE_NO_MEMORY;
+    for (size_t r = 0; r <= ranks; r++)
+        m->part_bounds[r] = (size_t)m->tokens * r / ranks * row;
+    size_t rank = split ? (size_t)m->tensor_rank : 0;
+    m->part_first = m->part_bounds[rank], m->part_bytes = m->part_bounds[rank + 1] - m->part_first;
+    if (m->run.offload && m->config.layers > 1)
+        m->host_bytes = (size_t)(m->config.layers - 1) * m->part_bytes;
+    return CODE_GOOD;
 }
 
 /* What is needed of host memory, and how much on the device. */
@@ -129,10 +149,7 @@ static int count(gpt_model *m)
     m->kept = allocate((size_t)(one_for_all(m) ? 1 : m->config.layers) * sizeof *m->kept);
     if (!m->inputs || !m->kept)
         return CODE_NO_MEMORY;
-    if (m->run.offload && (m->run.forward_only || !m->run.recompute))
-        return fail(CODE_INTERNAL, "inputs of layers wait in host memory with recomputation only");
-    if (m->run.offload && m->config.layers > 1)
-        m->host_bytes = (size_t)(m->config.layers - 1) * input_bytes(m);
+    TRY(divide_inputs(m));
     arena a = {.items = m->memory_items};
     lay_out(m, &a);
     m->memory_bytes = a.used;
@@ -148,7 +165,7 @@ int model_memory_create(gpt_model *m)
     if (!m->positions || !m->host_nll)
         return CODE_NO_MEMORY;
     if (m->host_bytes)
-        TRY(m->on.ops->host_alloc(m->host_bytes, &m->host_inputs));
+        TRY(m->on.ops->host_alloc(m->host_bytes, &m->parts));
     ringx_plan_positions(m->plans[0], m->positions);
     TRY(fail_status(ringx_memory_alloc(m->on.ops->device, m->memory_bytes, &m->memory),
                     "memory of a run of %lld tokens", (long long)m->tokens));
@@ -159,17 +176,17 @@ int model_memory_create(gpt_model *m)
 
 void model_memory_free(gpt_model *m)
 {
-    if (m->host_inputs) {
+    if (m->host_bytes && m->parts) {
         m->on.ops->wait(&m->on); /* copies may be on their way */
-        m->on.ops->host_free(m->host_inputs);
+        m->on.ops->host_free(m->parts);
     }
     if (m->memory)
         ringx_memory_free(m->on.ops->device, m->memory);
     ringx_memory_free(m->on.ops->device, m->more_workspace);
-    free(m->inputs), free(m->kept), free(m->positions), free(m->host_nll);
+    free(m->inputs), free(m->kept), free(m->positions), free(m->host_nll), free(m->part_bounds);
     m->memory = NULL, m->inputs = NULL, m->kept = NULL, m->positions = NULL, m->host_nll = NULL;
-    m->host_inputs = NULL, m->more_workspace = NULL;
-    m->memory_bytes = m->host_bytes = m->more_bytes = 0;
+    m->parts = NULL, m->part_bounds = NULL, m->more_workspace = NULL, m->elsewhere = false;
+    m->memory_bytes = m->host_bytes = m->more_bytes = m->part_first = m->part_bytes = 0;
     memset(m->memory_items, 0, sizeof m->memory_items);
 }
 
@@ -184,29 +201,51 @@ int model_grow_workspace(gpt_model *m, size_t bytes)
     return CODE_GOOD;
 }
 
-/* ---- inputs of layers in host memory ----
- * Two buffers on the device: layer i reads inputs[i] and writes inputs[i + 1], which lies where inputs[i − 1] did. */
+/* ---- inputs of layers that are kept elsewhere ----
+ * Two buffers on the device: layer i reads inputs[i] and writes inputs[i + 1], which lies where inputs[i − 1] did.  The
+ * last layer's input is still there when backward begins. */
 
-static void *place_in_host(const gpt_model *m, int64_t layer)
+static void *kept_part(const gpt_model *m, int64_t layer)
 {
-    return (char *)m->host_inputs + (size_t)layer * input_bytes(m);
+    return (char *)m->parts + (size_t)layer * m->part_bytes;
+}
+
+static void *part_of_input(const gpt_model *m, int64_t layer)
+{
+    return (char *)m->inputs[layer].data + m->part_first;
+}
+
+/* On the device, in order. */
+static int copy_part(gpt_model *m, void *to, void *from)
+{
+    int64_t width = m->config.width, rows = (int64_t)(m->part_bytes / ((size_t)width * dtype_bytes(m->dtype)));
+    nn_map copy = {.tokens = rows, .width = width, .x = {from, m->dtype, width}, .y = {to, m->dtype, width}};
+    return rows ? m->on.ops->cast(&m->on, &copy) : CODE_GOOD;
 }
 
 int model_store_input(gpt_model *m, int64_t layer)
 {
+    bool last = layer == m->config.layers - 1;
+    if (!m->run.offload)
+        return last ? CODE_GOOD : copy_part(m, kept_part(m, layer), part_of_input(m, layer));
     TRY(m->on.ops->copy_wait(&m->on));
-    return layer < m->config.layers - 1
-               ? m->on.ops->copy_begin(&m->on, place_in_host(m, layer), m->inputs[layer].data, input_bytes(m))
-               : CODE_GOOD;
+    return last ? CODE_GOOD
+                : m->on.ops->copy_begin(&m->on, kept_part(m, layer), part_of_input(m, layer), m->part_bytes);
 }
 
 int model_fetch_input(gpt_model *m, int64_t layer)
 {
-    TRY(m->on.ops->copy_wait(&m->on));
-    if (layer == 0)
-        return CODE_GOOD;
-    m->output_gone = true;
-    return m->on.ops->copy_begin(&m->on, m->inputs[layer - 1].data, place_in_host(m, layer - 1), input_bytes(m));
+    bool last = layer == m->config.layers - 1;
+    m->output_gone = m->output_gone || !last || (m->run.offload && layer > 0);
+    if (m->run.offload)
+        TRY(m->on.ops->copy_wait(&m->on));
+    else if (!last)
+        TRY(copy_part(m, part_of_input(m, layer), kept_part(m, layer)));
+    if (!last && m->run.partition && m->groups.tensor)
+        TRY(device_all_gather(m->groups.tensor, m->on.ops->device, m->inputs[layer].data, m->part_bounds));
+    return m->run.offload && layer > 0
+               ? m->on.ops->copy_begin(&m->on, part_of_input(m, layer - 1), kept_part(m, layer - 1), m->part_bytes)
+               : CODE_GOOD;
 }
 
 /* ---- what it holds ---- */
@@ -242,6 +281,7 @@ int gpt_paper_memory(const gpt_config *config, ringx_dtype dtype, const gpt_run 
     int code = on_paper(m, memory);
     free(m->inputs);
     free(m->kept);
+    free(m->part_bounds);
     free(m->parameters);
     free(m);
     return code;

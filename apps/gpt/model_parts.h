@@ -62,8 +62,11 @@ struct gpt_model {
     size_t memory_bytes, memory_items[GPT_MEMORY_ITEMS];
     int64_t *positions, *device_positions; /* the first in host memory */
     float *rope;
-    nn_array *inputs;  /* [layers + 1][tokens][width]; forward only and with offload: two that alternate */
-    void *host_inputs; /* [layers − 1], where they wait */
+    nn_array
+        *inputs; /* [layers + 1][tokens][width]; forward only and where they are kept elsewhere: two that alternate */
+    bool elsewhere;                              /* all but the last layer's are: this rank's part of their tokens, */
+    void *parts;                                 /* [layers - 1][part_bytes] in host memory or on the device */
+    size_t part_first, part_bytes, *part_bounds; /* of an input; bounds: of all tensor ranks */
     size_t host_bytes;
     bool output_gone; /* the last of inputs has been overwritten */
     kept_attention *kept;
@@ -88,8 +91,8 @@ int model_memory_create(gpt_model *m);     /* of local_tokens, workspace_bytes a
 void model_memory_free(gpt_model *m);
 int model_rope_table(gpt_model *m);                   /* of its positions */
 int model_grow_workspace(gpt_model *m, size_t bytes); /* for model_attend, between steps */
-/* With offload, before a layer runs.  Forward: its input goes to host memory beside it.  Backward: its input is there,
- * and that of the layer before begins to come. */
+/* Where inputs are kept elsewhere, before a layer runs.  Forward: its input goes there.  Backward: it is back; from
+ * host memory that of the layer before begins to come. */
 int model_store_input(gpt_model *m, int64_t layer);
 int model_fetch_input(gpt_model *m, int64_t layer);
 int model_plans_create(gpt_model *m); /* collective; local_tokens and workspace_bytes follow from them */

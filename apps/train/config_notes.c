@@ -16,13 +16,18 @@ static bool recomputes(const config *c)
     return c->checkpoint_activations;
 }
 
+static bool divides(const config *c)
+{
+    return c->checkpoint_activations && c->model_parallel_size > 1;
+}
+
 #define GENERATION "ringx-gpt generate and evaluate take it as an option"
 #define NO_STATE   "random numbers are functions of the seed: they have no state"
 
 static const note notes[] = {
     {"pipe_parallel_size", "0", "there is no pipeline: 0 and 1 are the same", NULL},
     {"checkpoint_num_layers", "1", "each layer keeps its own input", NULL},
-    {"partition_activations", "false", "each tensor rank keeps the inputs of its layers whole", NULL},
+    {"partition_activations", "false", "there are no tensor ranks, or no checkpoint_activations", divides},
     {"synchronize_each_layer", "false", "layers run in their order", NULL},
     {"checkpoint_in_cpu", "false", "inputs of layers are kept with checkpoint_activations only", recomputes},
     {"zero_optimization.overlap_comm", "false", "gradients are reduced after backward", NULL},

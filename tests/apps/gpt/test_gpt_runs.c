@@ -10,7 +10,8 @@
 enum { LAYERS = 3, WIDTH = 64, SAMPLES = 2, TOKENS = 96 };
 
 typedef struct form { /* what is run, on how many ranks, and what came out */
-    int context;
+    int ranks;
+    bool tensor; /* they share matrices, not tokens; results are then of rank 0 alone */
     gpt_run run;
     const char *const *presets; /* of the layers; NULL: the library's choice for all */
     const int64_t *const *starts;
@@ -42,9 +43,9 @@ static int step(gpt_model *m, form *f, group *g)
     int code = f->starts ? gpt_model_documents(m, f->starts, f->documents) : CODE_GOOD;
     if (!code)
         code = gpt_model_train(m, &batch, 0.01, &nll);
-    if (!code)
+    if (!code && !f->tensor)
         code = group_sum(g, &nll);
-    if (!code)
+    if (!code && !f->tensor)
         code = group_all_reduce(g, GROUP_SUM, GROUP_F32, gpt_model_gradients(m), gpt_model_elements(m));
     if (code || group_rank(g) != 0)
         return code;
@@ -67,7 +68,7 @@ static int run_body(group *g, void *context)
         options[i].preset = f->presets[i], options[i].threads = 1;
         run.attention = options, run.attentions = LAYERS, run.attention_of = each;
     }
-    gpt_model *m = llama_create(RINGX_F32, (gpt_groups){NULL, g});
+    gpt_model *m = llama_create(RINGX_F32, f->tensor ? (gpt_groups){g, NULL} : (gpt_groups){NULL, g});
     int code = gpt_model_prepare(m, &run);
     if (!code)
         code = step(m, f, g);
@@ -77,7 +78,7 @@ static int run_body(group *g, void *context)
 
 static void run_form(form *f)
 {
-    run_group_good(f->context, run_body, f);
+    run_group_good(f->ranks, run_body, f);
 }
 
 static void expect_same(const form *a, const form *right, double limit, const char *what)
@@ -93,9 +94,9 @@ static void expect_same(const form *a, const form *right, double limit, const ch
                  a->nll, right->nll);
 }
 
-static form form_of(const llama_batch *b, int context)
+static form form_of(const llama_batch *b, int ranks)
 {
-    return (form){.context = context, .b = b, .run = {.batch = b->samples, .tokens = b->tokens}};
+    return (form){.ranks = ranks, .b = b, .run = {.batch = b->samples, .tokens = b->tokens}};
 }
 
 /* Host memory holds the inputs of all layers but the last; the device two of them. */
@@ -118,6 +119,30 @@ static void host_memory_changes_no_bit(void **state)
         free(kept.gradients);
         free(away.gradients);
     }
+    llama_batch_free(&b);
+}
+
+/* Each of two tensor ranks keeps half of the inputs: on the device, or in host memory. */
+static void parts_on_tensor_ranks_change_no_bit(void **state)
+{
+    (void)state;
+    llama_batch b = llama_batch_read();
+    form kept = form_of(&b, 2);
+    size_t input = (size_t)(SAMPLES * (TOKENS - 1) * WIDTH) * sizeof(float), half = input / 2;
+    kept.tensor = kept.run.recompute = true, kept.run.tokens = TOKENS - 1;
+    run_form(&kept);
+    for (int offload = 0; offload < 2; offload++) {
+        form parts = form_of(&b, 2);
+        parts.tensor = parts.run.recompute = parts.run.partition = true, parts.run.offload = offload;
+        parts.run.tokens = TOKENS - 1;
+        run_form(&parts);
+        expect_same(&parts, &kept, 0, "parts of the inputs of layers");
+        assert_int_equal(parts.memory.host, offload ? (LAYERS - 1) * half : 0);
+        size_t right = 2 * ((input + 127) / 128 * 128) + (offload ? 0 : ((LAYERS - 1) * half + 127) / 128 * 128);
+        assert_int_equal(parts.memory.items[GPT_INPUTS], right);
+        free(parts.gradients);
+    }
+    free(kept.gradients);
     llama_batch_free(&b);
 }
 
@@ -259,7 +284,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(host_memory_changes_no_bit),
                                        cmocka_unit_test(host_memory_again_and_refused),
+                                       cmocka_unit_test(parts_on_tensor_ranks_change_no_bit),
                                        cmocka_unit_test(layers_attend_differently),
-                                       cmocka_unit_test(documents_as_if_alone), cmocka_unit_test(documents_change)};
+                                       cmocka_unit_test(documents_as_if_alone),
+                                       cmocka_unit_test(documents_change)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
