@@ -12,6 +12,8 @@ typedef struct fields_size {
 
 typedef struct fields fields;
 
+/* Switches off what libhdf5 would load or follow on its own, for the whole process; fields_open does it, too. */
+void fields_close_doors(void);
 /* Opens and checks a file: a regular one, and the dataset's links, layout, filters, rank and type. */
 int fields_open(fields **f, const char *path);
 void fields_close(fields *f); /* NULL is fine */
