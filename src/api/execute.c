@@ -149,7 +149,8 @@ ringx_status ringx_plan_wait(ringx_plan *plan)
     char text[160] = "after the last transfer";
     if (stuck >= 0)
         ringx__step_describe(&plan->last->schedule, (size_t)stuck, text, sizeof text);
-    status = ringx__context(status, "%s", text);
+    ringx_status why = status == RINGX_STALLED ? ringx__comm_roll_call(plan->data, text) : RINGX_OK;
+    status = why != RINGX_OK ? why : ringx__context(status, "%s", text);
     if (plan->comm->ranks > 1)
         plan->data->ops->abort(plan->data, plan->comm->rank, status, ringx_last_error());
     return status;

@@ -2,6 +2,8 @@
 /* The table of transports, and what is the same for all of them. */
 #include "comm/verbs.h"
 
+#include <stdlib.h>
+
 static const ringx_comm_ops *const table[] = {
 #define RINGX_TRANSPORT(name) &ringx__comm_##name,
 #include "comm/comms.def"
@@ -27,6 +29,18 @@ void ringx_comm_destroy(ringx_comm *comm)
 {
     if (comm)
         comm->ops->destroy(comm);
+}
+
+ringx_status ringx__comm_roll_call(ringx_comm *comm, const char *what)
+{
+    ringx_comm *host = ringx__comm_host(comm);
+    ringx_call call = {.what = what, .deadline_s = 2};
+    char here = 1, *all = host == comm ? NULL : malloc((size_t)comm->ranks);
+    if (!all)
+        return RINGX_OK;
+    ringx_status status = host->ops->agree(host, &here, sizeof here, all, &call);
+    free(all);
+    return status;
 }
 
 static ringx_status check_comm(const ringx_comm *comm)

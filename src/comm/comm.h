@@ -77,6 +77,11 @@ static inline ringx_comm *ringx__comm_host(ringx_comm *comm)
     return comm->ops->host ? comm->ops->host(comm) : comm;
 }
 
+/* Collective in effect: every rank whose device does not finish calls it.  RINGX_OK, or the failure that names the
+ * ranks that are not there within two seconds.  OK at once where calls are made by the host, which has then waited
+ * itself. */
+ringx_status ringx__comm_roll_call(ringx_comm *comm, const char *what);
+
 /* A communicator for memory of a device that serves through a host transport: every call copies out, calls inner,
  * copies in.  bytes, messages: the most that one call sends and receives together, each piece padded to 128.  Does not
  * own inner; no row of the table. */

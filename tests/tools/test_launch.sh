@@ -85,7 +85,8 @@ RANK=2 "$RINGX" verify --cases 100000 >/dev/null 2>&1 &
 victim=$!
 sleep 0.7
 kill -KILL "$victim"
-wait 2>/dev/null
+wait "$victim" 2>/dev/null
+wait
 [ "$(codes killed 2)" = "69 69" ] || complain "killed: codes $(codes killed 2)"
 grep -q 'rank 2' "$work/killed.0" || complain "killed: rank 0 does not name rank 2"
 unset WORLD_SIZE MASTER_ADDR MASTER_PORT

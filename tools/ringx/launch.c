@@ -219,6 +219,12 @@ int crew_equip(crew *c, ringx_comm *plain)
     return CODE_GOOD;
 }
 
+void crew_leave(crew *c)
+{
+    ringx_comm_destroy(c->comm);
+    c->comm = NULL;
+}
+
 /* ---- launch ---- */
 
 comm_kind launch_kind(const settings *s)
@@ -337,6 +343,7 @@ static void thread_main(void *argument)
     job->code = crew_use_device(job->c, job->settings);
     if (!job->code)
         job->code = job->work(job->c, job->context);
+    crew_leave(job->c);
 }
 
 static int launch_threads(const settings *s, int ranks, crew_work work, void *context)

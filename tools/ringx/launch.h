@@ -58,6 +58,8 @@ int run_together(size_t count, void (*run)(void *job), void *jobs, size_t job_by
 int crew_agree(crew *c, int code);
 /* Destroys every rank's communicator and makes new ones: after a failure they are dead. */
 int crew_renew(crew *c);
+/* Destroys a rank's communicator, on the rank's own thread: some (NCCL's) may wait for the other ranks to do so. */
+void crew_leave(crew *c);
 /* Takes a rank's communicator, with the faults that were asked for. */
 int crew_equip(crew *c, ringx_comm *plain);
 void crew_max(crew *c, double *values, size_t count);

@@ -130,7 +130,7 @@ int launch_env(const settings *s, crew_work work, void *context)
         code = crew_use_device(&c, s);
     if (!code)
         code = work(&c, context);
-    ringx_comm_destroy(c.comm);
+    crew_leave(&c);
     return code;
 }
 

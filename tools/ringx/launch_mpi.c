@@ -129,7 +129,7 @@ int launch_mpi(const settings *s, crew_work work, void *context)
         code = crew_use_device(&c, s);
     if (!code)
         code = work(&c, context);
-    ringx_comm_destroy(c.comm);
+    crew_leave(&c);
     return code;
 }
 

@@ -34,13 +34,14 @@ static void work(void *job)
     member *m = job;
     const pool *p = m->team->pool;
     m->code = use_devices(m);
-    if (m->code)
-        return;
-    for (uint64_t i = m->team->first; i < p->count; i += m->team->step) {
+    for (uint64_t i = m->team->first; i < p->count && !m->code; i += m->team->step) {
         int ranks = p->ranks_of(p->context, i);
         if (m->rank < ranks)
             p->run(&m->team->crews[ranks][m->rank], p->context, i);
     }
+    for (int64_t n = p->ranks[0]; n <= p->ranks[1]; n++)
+        if (m->rank < n)
+            crew_leave(&m->team->crews[n][m->rank]);
 }
 
 int pool_ranks(const settings *s, int64_t ranks[2])
