@@ -23,7 +23,7 @@ const char *const paper_part_names[PAPER_PARTS] = {[PAPER_LINEAR] = "linear laye
 typedef struct shape {                                        /* of the rank with most tokens, in a micro-step */
     double layers, width, q, kv, inner, words, tokens, bytes; /* bytes: of an element */
     double chunks, loss_chunks;                               /* numbers of them */
-    bool recompute;
+    bool recompute, partition;
 } shape;
 
 static double pieces(double tokens, int64_t chunk)
@@ -48,7 +48,8 @@ static shape shape_of(const paper_plan *p, const gpt_settings *s, const paper_at
                    .bytes = (double)dtype_bytes(s->dtype),
                    .chunks = pieces(tokens, s->run.chunk),
                    .loss_chunks = pieces(tokens, s->run.loss_chunk),
-                   .recompute = s->run.recompute};
+                   .recompute = s->run.recompute,
+                   .partition = s->run.partition};
 }
 
 /* Each product of n tokens: 2 for a weight and token; backward twice that. */
@@ -85,6 +86,19 @@ static int all_reduce(const paper_plan *p, const paper_machine *m, axis along, d
     return code;
 }
 
+/* Parts of the inputs of all layers but the last, for backward. */
+static int gather_inputs(paper_plan *p, const shape *h, const paper_machine *m)
+{
+    double n = p->size[AXIS_TENSOR], wire = (n - 1) / n * h->tokens * h->width * h->bytes, seconds = 0;
+    double times = (double)p->steps * fmax(0, h->layers - 1);
+    int code =
+        fail_status(ringx_machine_transfer(m->name, RINGX_OP_ALLGATHER, (int)n, p->stride[AXIS_TENSOR], wire, &seconds),
+                    "forecast of inputs");
+    p->seconds[PAPER_TENSOR] += times * seconds;
+    p->wire[PAPER_TENSOR] += times * wire;
+    return code;
+}
+
 /* Of a layer: o and down forward, the inputs of both norms backward, o again with recomputation; of the model: the
  * embedding, and the last norm's input.  In float, a chunk at a time. */
 static int tensor_time(paper_plan *p, const shape *h, const paper_machine *m)
@@ -99,7 +113,7 @@ static int tensor_time(paper_plan *p, const shape *h, const paper_machine *m)
     double steps = (double)p->steps;
     p->seconds[PAPER_TENSOR] = steps * (layers * h->chunks * chunk + h->loss_chunks * loss_chunk);
     p->wire[PAPER_TENSOR] = steps * (layers + 1) * 2 * (n - 1) / n * bytes;
-    return code;
+    return code || !h->partition ? code : gather_inputs(p, h, m);
 }
 
 /* Stage 0 sums whole gradients; 1 and 2 sum to owners and gather weights, 2 after each micro-step. */

@@ -167,7 +167,8 @@ static void keys_without_effect_are_named(void **state)
         "checkpoint_in_cpu: true\nbf16: {loss_scale: 0}\nlog_grad_norm: false\ntop_k: 3\n",
         "checkpoint_in_cpu: true\ncheckpoint_activations: true\npartition_activations: false\n"};
     static const char *const right[] = {
-        " note: key 'partition_activations' has no effect here: there are no tensor ranks, or no checkpoint_activations\n"
+        " note: key 'partition_activations' has no effect here: there are no tensor ranks, or no "
+        "checkpoint_activations\n"
         " note: key 'checkpoint_in_cpu' has no effect here: inputs of layers are kept with checkpoint_activations "
         "only\n"
         " note: key 'zero_optimization.overlap_comm' has no effect here: gradients are reduced after backward\n"
