@@ -128,7 +128,7 @@ const config_key config_keys[] = {
     {"synchronize_each_layer", KEY_BOOL, F(synchronize_each_layer), 0, 1, NULL, "false"},
     {"checkpoint_in_cpu", KEY_BOOL, F(checkpoint_in_cpu), 0, 1, NULL, "false"},
     {"contiguous_checkpointing", WITHOUT_EFFECT},
-    {"mlp_chunk_tokens", KEY_INT, F(mlp_chunk_tokens), 0, MANY, NULL, "0"},
+    {"mlp_chunk_tokens", KEY_INT, F(mlp_chunk_tokens), 0, MANY, NULL, "8192"},
     {"loss_chunk_tokens", KEY_INT, F(loss_chunk_tokens), 0, MANY, NULL, "1024"},
     /* data */
     {"seed", KEY_INT, F(seed), 0, 4294967295.0, NULL, "1234"},
