@@ -135,8 +135,11 @@ static void memory_to_the_byte(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         config c;
         paper_plan p;
+        int64_t vocabulary;
+        int32_t eod;
         good(read_case(&cases[i], &c));
-        good(paper_plan_make(&p, &c, c.vocab_size, cases[i].ranks, &local));
+        good(gpt_find_vocabulary(&c, &vocabulary, &eod));
+        good(paper_plan_make(&p, &c, vocabulary, cases[i].ranks, &local));
         config_free(&c);
         cases[i].fullest = p.fullest;
         run_group_good(cases[i].ranks, train_body, &cases[i]);
