@@ -88,7 +88,7 @@ static void text_attribute(const netcdf_file *f, int variable, const char *name,
         if (nc_get_att_text(f->id, variable, name, buffer) != NC_NOERR)
             return;
         buffer[length] = '\0';
-        snprintf(text, bytes, "%s", buffer);
+        snprintf(text, bytes, "%.*s", (int)bytes - 1, buffer); /* a long one is cut */
     }
 }
 

@@ -116,8 +116,8 @@ extern const char *const vit_memory_names[VIT_MEMORY_ITEMS];
 
 typedef struct vit_memory {
     size_t items[VIT_MEMORY_ITEMS];
-    size_t device;   /* their sum */
-    size_t elements; /* of all parameters of this rank */
+    size_t device;               /* their sum */
+    size_t parameters, elements; /* of this rank: tensors, and elements of all of them */
 } vit_memory;
 void vit_model_memory(const vit_model *m, vit_memory *memory);
 
@@ -127,6 +127,7 @@ typedef struct vit_paper_rank { /* a rank on paper */
     size_t workspace;                /* bytes of the attention's */
 } vit_paper_rank;
 
+int vit_check_shape(const vit_shape *s, int64_t tensor_ranks); /* as vit_model_create does */
 /* What vit_model_create and vit_model_prepare would hold on that rank, by the same functions.  Fails as they do. */
 int vit_paper_memory(const vit_shape *shape, ringx_dtype dtype, const vit_run *run, const vit_paper_rank *rank,
                      vit_memory *memory);

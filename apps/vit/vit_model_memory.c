@@ -193,7 +193,7 @@ void vit_memory_free(vit_model *m)
 
 void vit_model_memory(const vit_model *m, vit_memory *memory)
 {
-    *memory = (vit_memory){.elements = m->elements};
+    *memory = (vit_memory){.parameters = m->n_parameters, .elements = m->elements};
     memcpy(memory->items, m->memory_items, sizeof memory->items);
     memory->items[VIT_WEIGHTS] = m->elements * dtype_bytes(m->dtype);
     memory->items[VIT_GRADIENTS] = m->elements * sizeof *m->gradients;

@@ -93,7 +93,6 @@ struct vit_model {
 
 /* ---- vit_model_parameters.c, vit_model_memory.c, vit_model_plans.c ---- */
 
-int vit_check_shape(const vit_shape *s, int64_t tensor_ranks);
 int vit_parameters_create(vit_model *m); /* for tensor_rank of tensor_ranks */
 int vit_memory_create(vit_model *m);     /* of local_tokens, workspace_bytes and the run */
 void vit_memory_free(vit_model *m);

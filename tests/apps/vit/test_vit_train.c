@@ -7,6 +7,7 @@
 #include "shared/numbers.h"
 #include "train/stop.h"
 #include "vit/cmd_vit_train.h"
+#include "vit/vit_plan.h"
 
 #include <omp.h>
 #include <signal.h>
@@ -63,8 +64,9 @@ typedef struct run {
     int count;
     bool damage;
     /* results, rank 0's */
-    double losses[STEPS], loss, rmse, acc;
+    double losses[STEPS], loss, rmse, acc, bytes; /* bytes: of the rank with most */
     int64_t iteration, epoch;
+    vit_plan plan; /* if steps is -1, in place of training */
 } run;
 
 __attribute__((format(printf, 2, 3))) static void set(run *r, const char *format, ...)
@@ -86,6 +88,13 @@ static int some_steps(vit_training *t, run *r, bool first)
     if (!code)
         code = vit_training_evaluate(t, t->valid_batches_count, &t->scores);
     return code ? code : vit_training_save(t, NULL);
+}
+
+static int plan_of(const vit_config *c, run *r)
+{
+    vit_machine m = {.name = "local", .efficiency = 1};
+    int code = fail_status(ringx_machine_describe(m.name, &m.figures), "machine");
+    return code ? code : vit_plan_make(&r->plan, c, r->ranks, &m);
 }
 
 static int run_body(group *g, void *context)
@@ -110,7 +119,14 @@ static int run_body(group *g, void *context)
         code = vit_training_resume(&t, false);
         if (r->damage && group_rank(g) == group_ranks(g) - 1)
             t.z.master[t.z.count / 2] = NAN;
+        double bytes = code ? NAN : (double)vit_training_bytes(&t);
         if (!code)
+            code = group_max(g, &bytes);
+        if (first)
+            r->bytes = bytes;
+        if (!code && r->steps < 0 && first)
+            code = plan_of(&c, r);
+        else if (!code && r->steps >= 0)
             code = r->steps ? some_steps(&t, r, first) : vit_training_run(&t, NULL);
         if (first) {
             r->loss = t.scores.loss, r->rmse = t.scores.rmse[1], r->acc = t.scores.acc[2];
@@ -292,6 +308,31 @@ static void fails(run *r, int code, const char *says)
             fail_msg("rank %d: code %d, '%s'; expected %d, '%s'", i, runs[i].code, runs[i].message, code, says);
 }
 
+/* Every rank was allocated what was planned for it: the fullest has the plan's bytes. */
+static void memory_is_that_of_the_plan(void **state)
+{
+    (void)state;
+    static const layout_case cases[] = {{1, 1, 1, 0, "ringX", "tp-cp-dp"},   {2, 2, 1, 1, "ring", "cp-tp-dp"},
+                                        {1, 4, 1, 1, "zigzag", "tp-cp-dp"},  {1, 2, 2, 0, "stripe", "dp-cp-tp"},
+                                        {2, 1, 2, 1, "ulysses", "tp-cp-dp"}, {1, 3, 1, 0, "ringX3b", "tp-cp-dp"}};
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        const layout_case *l = &cases[i / 2];
+        run r = {.ranks = l->tp * l->cp * l->dp, .steps = -1};
+        set(&r, "save_path=%s/none", folder);
+        set(&r, "tensor_parallel=%d", l->tp);
+        set(&r, "context_parallel=%d", l->cp);
+        set(&r, "parallel_order=%s", l->order);
+        set(&r, "attn_type=%s", l->type);
+        set(&r, "zero_stage=%d", l->stage);
+        set(&r, "amp_mode=%s", i % 2 ? "bf16" : "none");
+        set(&r, "checkpoint_activations=%s", i % 2 ? "true" : "false");
+        run_good(&r);
+        if ((double)r.plan.device != r.bytes)
+            fail_msg("%s, %d ranks: %.0f bytes are held, %zu planned", l->type, r.ranks, r.bytes, r.plan.device);
+        assert_true(r.plan.step > 0 && r.plan.samples_per_s > 0);
+    }
+}
+
 static void refused_on_every_rank(void **state)
 {
     (void)state;
@@ -348,9 +389,9 @@ static void a_signal_saves(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(curves_of_all_layouts),
-                                       cmocka_unit_test(pieces_end_as_the_whole),
-                                       cmocka_unit_test(refused_on_every_rank), cmocka_unit_test(what_is_not_finite),
-                                       cmocka_unit_test(a_signal_saves)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(curves_of_all_layouts),      cmocka_unit_test(pieces_end_as_the_whole),
+        cmocka_unit_test(memory_is_that_of_the_plan), cmocka_unit_test(refused_on_every_rank),
+        cmocka_unit_test(what_is_not_finite),         cmocka_unit_test(a_signal_saves)};
     return cmocka_run_group_tests_name("vit_train", tests, make_data, remove_folder);
 }
