@@ -49,7 +49,7 @@ grep -q 'without effect here.*: hostfile$' "$work/output" || complain "keys with
 cmp -s "$work/small.yml" "$work/whole/global_step30/configs/small.yml" || complain "no copy of the configuration"
 
 # ---- the log in a file too, with timers and keys that have no effect
-for i in 1 2; do
+for _ in 1 2; do
     train "log_dir=$work/logs/here" wall_clock_breakdown=true num_workers=3 train_iters=10 || complain "a run with log_dir"
 done
 cmp -s <(cat "$work/output") <(tail -n "$(wc -l <"$work/output")" "$work/logs/here/train.log") ||
