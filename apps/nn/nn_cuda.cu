@@ -62,28 +62,35 @@ static void host_free(void *memory)
         cudaFreeHost(memory);
 }
 
+/* Each direction has a stream, so that copies in and out go at the same time. */
 static int copy_begin(const nn_context *on, void *to, const void *from, size_t bytes)
 {
     nn_cuda_own *own = nn_cuda_own_of(on);
+    struct cudaPointerAttributes target;
     if (!bytes)
         return CODE_GOOD;
+    TRY(cudaPointerGetAttributes(&target, to), "copy_begin");
+    cudaStream_t copies = own->copies[target.type == cudaMemoryTypeDevice];
     TRY(cudaEventRecord(own->begin, nn_cuda_stream(on)), "copy_begin");
-    TRY(cudaStreamWaitEvent(own->copies, own->begin, 0), "copy_begin");
-    TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, own->copies), "copy_begin");
+    TRY(cudaStreamWaitEvent(copies, own->begin, 0), "copy_begin");
+    TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, copies), "copy_begin");
     return CODE_GOOD;
 }
 
 static int copy_wait(const nn_context *on)
 {
     nn_cuda_own *own = nn_cuda_own_of(on);
-    TRY(cudaEventRecord(own->end, own->copies), "copy_wait");
-    TRY(cudaStreamWaitEvent(nn_cuda_stream(on), own->end, 0), "copy_wait");
+    for (int i = 0; i < 2; i++) {
+        TRY(cudaEventRecord(own->end, own->copies[i]), "copy_wait");
+        TRY(cudaStreamWaitEvent(nn_cuda_stream(on), own->end, 0), "copy_wait");
+    }
     return CODE_GOOD;
 }
 
 static int wait(const nn_context *on)
 {
-    TRY(cudaStreamSynchronize(nn_cuda_own_of(on)->copies), "copies");
+    for (int i = 0; i < 2; i++)
+        TRY(cudaStreamSynchronize(nn_cuda_own_of(on)->copies[i]), "copies");
     TRY(cudaStreamSynchronize(nn_cuda_stream(on)), "operators");
     return CODE_GOOD;
 }
@@ -132,7 +139,8 @@ static int fill(nn_context *on, nn_cuda_own *own)
     cudaStream_t stream = NULL;
     TRY(cudaStreamCreate(&stream), "a stream");
     on->stream = stream;
-    TRY(cudaStreamCreate(&own->copies), "a stream for copies");
+    for (int i = 0; i < 2; i++)
+        TRY(cudaStreamCreate(&own->copies[i]), "a stream for copies");
     TRY(cudaEventCreateWithFlags(&own->begin, cudaEventDisableTiming), "an event");
     TRY(cudaEventCreateWithFlags(&own->end, cudaEventDisableTiming), "an event");
     TRY(cudaMalloc(&own->parts, 2 * NN_CUDA_PARTS * sizeof *own->parts), "memory of sums");
@@ -165,10 +173,11 @@ void nn_cuda_close(nn_context *on)
     nn_cuda_own *own = nn_cuda_own_of(on);
     if (on->stream)
         cudaStreamSynchronize(nn_cuda_stream(on));
-    if (own->copies) {
-        cudaStreamSynchronize(own->copies);
-        cudaStreamDestroy(own->copies);
-    }
+    for (int i = 0; i < 2; i++)
+        if (own->copies[i]) {
+            cudaStreamSynchronize(own->copies[i]);
+            cudaStreamDestroy(own->copies[i]);
+        }
     if (own->begin)
         cudaEventDestroy(own->begin);
     if (own->end)

@@ -15,7 +15,7 @@ extern "C" {
 
 /* Behind nn_context.internal. */
 struct nn_cuda_own {
-    cudaStream_t copies;
+    cudaStream_t copies[2]; /* to the host, to the device */
     cudaEvent_t begin, end; /* of copies */
     void *blas;
     void *scratch;

@@ -22,7 +22,7 @@ typedef struct plan {
     cublasLtMatmulDesc_t op;
     cublasLtMatrixLayout_t a, b, c;
     cublasLtMatmulAlgo_t algorithm;
-    bool good; /* else cublasLt has nothing for it */
+    bool good; /* else cublasLt has no algorithm for it */
 } plan;
 
 typedef struct blas {
@@ -133,7 +133,7 @@ static cublasStatus_t ask(blas *b, plan *p, cublasLtMatmulPreference_t preferenc
     p->good = status == CUBLAS_STATUS_SUCCESS && found > 0;
     if (p->good)
         p->algorithm = result.algo;
-    return status == CUBLAS_STATUS_NOT_SUPPORTED ? CUBLAS_STATUS_SUCCESS : status;
+    return CUBLAS_STATUS_SUCCESS;
 }
 
 static cublasStatus_t choose(blas *b, plan *p)
@@ -205,27 +205,26 @@ static int run(const nn_context *on, const nn_product *p, plan *chosen)
     return status == CUBLAS_STATUS_SUCCESS ? CODE_GOOD : failed(status, "a product", &chosen->shape);
 }
 
-/* Factors of one dtype, a result of it or of float. */
-static int direct(const nn_context *on, const nn_product *p)
+/* The plan for factors of one dtype and a result of it or of float; one that is not good if cublasLt has none. */
+static int plan_of(const nn_context *on, const nn_product *p, plan **chosen)
 {
     blas *b = (blas *)nn_cuda_own_of(on)->blas;
     bool bias = p->bias.data && p->bias.dtype == p->c.dtype && align_of(p->bias.data) == 16;
-    plan *chosen = NULL;
-    int code = CODE_GOOD;
     if (bias) {
         key with = key_of(p, true);
-        code = find(b, &with, &chosen);
-        if (!code && chosen->good)
-            return run(on, p, chosen);
+        int code = find(b, &with, chosen);
+        if (code || (*chosen)->good)
+            return code;
     }
     key without = key_of(p, false);
-    if (!code)
-        code = find(b, &without, &chosen);
-    if (!code && !chosen->good)
-        code = failed(CUBLAS_STATUS_NOT_SUPPORTED, "a product", &without);
-    if (!code)
-        code = run(on, p, chosen);
-    return code || !p->bias.data ? code : nn_cuda_add_row(on, p->rows, p->columns, p->bias, p->c);
+    return find(b, &without, chosen);
+}
+
+static int direct(const nn_context *on, const nn_product *p, plan *chosen)
+{
+    int code = run(on, p, chosen);
+    bool bias = p->bias.data && !chosen->shape.bias;
+    return code || !bias ? code : nn_cuda_add_row(on, p->rows, p->columns, p->bias, p->c);
 }
 
 static int cast(const nn_context *on, int64_t rows, int64_t columns, nn_array from, nn_array to)
@@ -252,32 +251,39 @@ static int widen(const nn_context *on, nn_array *factor, stored size, char **to)
     return code;
 }
 
-static size_t wide_bytes(bool needed, stored size)
+static size_t wide_bytes(const nn_array *m, stored size)
 {
-    return needed ? nn_cuda_rounded((size_t)(size.rows * size.columns) * sizeof(float)) : 0;
+    return m->dtype == RINGX_F32 ? 0 : nn_cuda_rounded((size_t)(size.rows * size.columns) * sizeof(float));
 }
 
-/* Through float copies of what differs. */
+static int of_floats(const nn_context *on, const nn_product *p)
+{
+    plan *chosen = NULL;
+    int code = plan_of(on, p, &chosen);
+    if (!code && !chosen->good)
+        code = failed(CUBLAS_STATUS_NOT_SUPPORTED, "a product", &chosen->shape);
+    return code ? code : direct(on, p, chosen);
+}
+
+/* Through float copies of all that is half. */
 static int converted(const nn_context *on, const nn_product *p)
 {
-    bool factors = p->a.dtype != p->b.dtype;
-    bool result = p->c.dtype != RINGX_F32 && (factors || p->c.dtype != p->a.dtype);
     stored a = p->a_transposed ? stored{p->depth, p->rows} : stored{p->rows, p->depth};
     stored b = p->b_transposed ? stored{p->columns, p->depth} : stored{p->depth, p->columns};
     stored c = {p->rows, p->columns};
-    char *at = nn_cuda_scratch(on, wide_bytes(factors && p->a.dtype != RINGX_F32, a) +
-                                       wide_bytes(factors && p->b.dtype != RINGX_F32, b) + wide_bytes(result, c));
+    size_t bytes = wide_bytes(&p->a, a) + wide_bytes(&p->b, b) + wide_bytes(&p->c, c);
+    char *at = nn_cuda_scratch(on, bytes + 1);
     if (!at)
         return CODE_NO_MEMORY;
     nn_product q = *p;
-    int code = factors ? widen(on, &q.a, a, &at) : CODE_GOOD;
-    if (!code && factors)
+    int code = widen(on, &q.a, a, &at);
+    if (!code)
         code = widen(on, &q.b, b, &at);
-    if (code || !result)
-        return code ? code : direct(on, &q);
+    if (code || p->c.dtype == RINGX_F32)
+        return code ? code : of_floats(on, &q);
     q.c = {at, RINGX_F32, p->columns};
     q.add = false;
-    code = direct(on, &q);
+    code = of_floats(on, &q);
     nn_sum sum = {p->rows, p->columns, p->c, q.c, p->c};
     if (code)
         return code;
@@ -302,8 +308,12 @@ int nn_cuda_multiply(const nn_context *on, const nn_product *p)
         return CODE_GOOD;
     if (p->depth <= 0)
         return nothing(on, p);
+    plan *chosen = NULL;
     bool same = p->a.dtype == p->b.dtype && (p->c.dtype == RINGX_F32 || p->c.dtype == p->a.dtype);
-    return same ? direct(on, p) : converted(on, p);
+    int code = same ? plan_of(on, p, &chosen) : CODE_GOOD;
+    if (code)
+        return code;
+    return chosen && chosen->good ? direct(on, p, chosen) : converted(on, p);
 }
 
 /* ---- linear layers ---- */

@@ -114,7 +114,7 @@ static int call_norm(const nn_context *on, trial *t, const void *sizes)
 
 static trial norm_trial(const norm_case *c)
 {
-    trial t = {.name = c->layer ? "layer_norm" : "rms_norm"};
+    trial t = {.name = c->layer ? "layer_norm" : "rms_norm", .least = c->width < 8 ? 10 : 1};
     snprintf(t.shape, sizeof t.shape, "tokens %lld width %lld padding %lld chunk %lld x %s dy %s%s%s",
              (long long)c->tokens, (long long)c->width, (long long)c->padding, (long long)c->chunk, dtype_name(c->x),
              dtype_name(c->dy), c->add ? " add" : "", c->x == c->dy && !c->add ? " dx over dy" : "");
