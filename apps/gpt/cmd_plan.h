@@ -15,7 +15,7 @@ typedef struct plan_settings {
     double memory; /* GiB; 0: the machine's */
     double efficiency;
     name_list presets;
-    bool presets_set, json;
+    bool presets_set, layouts, json;
 } plan_settings;
 
 typedef struct planning { /* what is planned */
@@ -37,6 +37,10 @@ json_t *plan_json(const planning *w, const paper_plan *p); /* but the tables */
 /* cmd_plan_tries.c: other configurations than the one that is planned, one a row. */
 table *plan_presets_table(void);
 int plan_presets(const planning *w, table *t);
+/* cmd_plan_layouts.c */
+table *plan_layouts_table(void);
+int plan_layouts(const planning *w, table *t);
+
 table *plan_changes_table(void);
 /* What may make it fit, each on top of those before, until it does. */
 int plan_changes(const planning *w, table *t, bool *found);

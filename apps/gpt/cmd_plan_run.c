@@ -109,13 +109,13 @@ static void fit_ranks(planning *w)
 /* ---- output ---- */
 
 typedef struct report {
-    table *memory, *time, *presets, *changes; /* the last two: NULL if not asked for */
-    bool helped;                              /* changes make it fit */
+    table *memory, *time, *presets, *layouts, *changes; /* the last three: NULL if not asked for */
+    bool helped;                                        /* changes make it fit */
 } report;
 
 static void report_free(report *r)
 {
-    table *const all[] = {r->memory, r->time, r->presets, r->changes};
+    table *const all[] = {r->memory, r->time, r->presets, r->layouts, r->changes};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         table_destroy(all[i]);
 }
@@ -127,12 +127,17 @@ static int fill(const planning *w, const paper_plan *p, report *r)
     r->time = plan_time_table(p);
     if (w->set->presets_set)
         r->presets = plan_presets_table();
+    if (w->set->layouts)
+        r->layouts = plan_layouts_table();
     if (!p->fits)
         r->changes = plan_changes_table();
-    if (!r->memory || !r->time || (w->set->presets_set && !r->presets) || (!p->fits && !r->changes))
+    if (!r->memory || !r->time || (w->set->presets_set && !r->presets) || (w->set->layouts && !r->layouts) ||
+        (!p->fits && !r->changes))
         return CODE_NO_MEMORY;
     if (r->presets)
         code = plan_presets(w, r->presets);
+    if (!code && r->layouts)
+        code = plan_layouts(w, r->layouts);
     if (!code && r->changes)
         code = plan_changes(w, r->changes, &r->helped);
     return code;
@@ -147,14 +152,12 @@ static int print_text(const planning *w, const paper_plan *p, const report *r)
         code = table_print(r->time, stdout);
     if (!code)
         plan_verdict(w, p, stdout);
-    if (!code && r->presets) {
-        printf("\n");
-        code = table_print(r->presets, stdout);
-    }
-    if (!code && r->changes) {
-        printf("\n");
-        code = table_print(r->changes, stdout);
-    }
+    const table *const further[] = {r->presets, r->layouts, r->changes};
+    for (size_t i = 0; i < sizeof further / sizeof *further && !code; i++)
+        if (further[i]) {
+            printf("\n");
+            code = table_print(further[i], stdout);
+        }
     return code;
 }
 
@@ -165,6 +168,8 @@ static int print_json(const planning *w, const paper_plan *p, const report *r)
     json_object_set_new(json, "time", table_json(r->time));
     if (r->presets)
         json_object_set_new(json, "presets", table_json(r->presets));
+    if (r->layouts)
+        json_object_set_new(json, "layouts", table_json(r->layouts));
     if (r->changes)
         json_object_set_new(json, "changes", table_json(r->changes));
     return json ? json_emit(json) : fail(CODE_NO_MEMORY, "out of memory for JSON");
@@ -177,7 +182,7 @@ static int output(const planning *w, const paper_plan *p, const report *r)
         text_file f;
         code = text_create(&f, w->set->csv);
         if (!code)
-            code = text_finish(&f, table_csv(r->presets ? r->presets : r->memory, f.to));
+            code = text_finish(&f, table_csv(r->presets ? r->presets : r->layouts ? r->layouts : r->memory, f.to));
     }
     if (!code)
         code = w->set->json ? print_json(w, p, r) : print_text(w, p, r);
@@ -284,12 +289,16 @@ static const option machine_rows[] = {
      .kind = OPTION_PRESETS,
      .field = F(presets),
      .set = F(presets_set)},
+    {.name = "layouts",
+     .text = "compares all tensor × context × data layouts of the ranks",
+     .kind = OPTION_FLAG,
+     .field = F(layouts)},
     {0}};
 
 static const option output_rows[] = {
     {.name = "csv",
      .value = "FILE",
-     .text = "writes the memory by item, or with --preset the comparison, as CSV",
+     .text = "writes the memory by item, or with --preset or --layouts the comparison, as CSV",
      .kind = OPTION_TEXT,
      .field = F(csv)},
     {.name = "json", .text = "print JSON instead of text", .kind = OPTION_FLAG, .field = F(json)},

@@ -69,6 +69,8 @@ says 0 '^ringX3 .* best *$' llama3-8b-128k --machine h200x8 --gpus 8 --preset ri
 [ "$(head -1 "$work/p.csv")" = 'preset,gib,fits,step_s,forward_s,backward_s,exposed_s,wire_mib,mfu,remark' ] ||
     complain "the first line of CSV"
 [ "$(wc -l <"$work/p.csv")" -eq 4 ] || complain "the lines of CSV"
+says 0 '^ +1 +2 +4 .* best$' llama3-8b-128k --machine h200x8 --gpus 8 --layouts --set zero_optimization.stage=1
+[ "$(grep -cE '^ +[1248] +[1248] +[1248] +(3|6|12|24) ' "$work/output")" -eq 10 ] || complain "the layouts of 8 ranks"
 says 0 '^auto ' laptop-1m --ranks 2 --preset all --set context_parallel_size=2
 
 [ "$failures" -eq 0 ] || exit 1
