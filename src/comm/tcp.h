@@ -69,7 +69,7 @@ typedef struct ringx_door {
         double since;
         size_t got;
         ringx_hello hello;
-    } waiting[RINGX_DOOR_PLACES]; /* for the rest of what they say; the oldest leave first */
+    } waiting[RINGX_DOOR_PLACES]; /* for the rest of what they say */
 } ringx_door;
 
 typedef enum ringx_event { RINGX_CAME, RINGX_WATCHED, RINGX_LATE } ringx_event;

@@ -35,13 +35,9 @@ static void turn_away(ringx_door *door, int i)
 
 static void let_in(ringx_door *door)
 {
-    int oldest = 0, socket = ringx__socket_accept(door->listener);
+    int socket = ringx__socket_accept(door->listener);
     if (socket < 0)
         return;
-    for (int i = 1; i < door->n; i++)
-        oldest = door->waiting[i].since < door->waiting[oldest].since ? i : oldest;
-    if (door->n == RINGX_DOOR_PLACES)
-        turn_away(door, oldest);
     door->waiting[door->n].socket = socket;
     door->waiting[door->n].since = ringx__now();
     door->waiting[door->n++].got = 0;
@@ -85,7 +81,8 @@ ringx_event ringx__door_wait(ringx_door *door, const int *watched, int n_watched
     for (;;) {
         if (ringx__now() > end)
             return RINGX_LATE;
-        fds[0] = (struct pollfd){.fd = door->listener, .events = POLLIN};
+        bool full = door->n == RINGX_DOOR_PLACES; /* others wait outside until a place is free */
+        fds[0] = (struct pollfd){.fd = full ? -1 : door->listener, .events = POLLIN};
         for (int i = 0; i < door->n; i++)
             fds[1 + i] = (struct pollfd){.fd = door->waiting[i].socket, .events = POLLIN};
         int n = door->n;

@@ -187,7 +187,7 @@ static void meet_body(int rank, rank_process *found, void *context)
 {
     trouble what = *(const trouble *)context;
     if (what == MISSING || what == NO_ROOT || what == OTHER_JOB)
-        setenv("RINGX_TIMEOUT", "0.4", 1);
+        setenv("RINGX_TIMEOUT", "1", 1);
     if ((what == MISSING && rank == 2) || (what == NO_ROOT && rank == 0))
         return;
     if (what == TWICE && rank == 2)
@@ -233,6 +233,43 @@ static void test_strangers(void **state)
     drop_processes(&w);
 }
 
+/* Rank 2 of this test is a crowd that says nothing, and then leaves. */
+static void crowd_body(int rank, rank_process *found, void *context)
+{
+    (void)context;
+    enum { CROWD = RINGX_DOOR_PLACES + 20 };
+    int sockets[CROWD];
+    ringx_address here = {.bytes = {[10] = 0xff, 0xff, 127, 0, 0, 1}};
+    if (rank < 2) {
+        set_number("WORLD_SIZE", 2);
+        if (rank == 1)
+            nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        agree_on_rank(rank, found);
+        return;
+    }
+    here.port = (uint16_t)atoi(getenv("MASTER_PORT"));
+    double end = ringx__now() + 2;
+    for (int i = 0; i < CROWD; i++) {
+        do
+            sockets[i] = ringx__socket_connect(&here, end);
+        while (sockets[i] < 0 && ringx__now() < end);
+    }
+    nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    for (int i = 0; i < CROWD; i++)
+        close(sockets[i]);
+}
+
+static void test_crowd(void **state)
+{
+    (void)state;
+    process_world w;
+    start_processes(&w, 3, crowd_body, NULL);
+    join_processes(&w);
+    for (int r = 0; r < 2; r++)
+        expect_found(&w, r, RINGX_OK, NULL);
+    drop_processes(&w);
+}
+
 static void test_wrong_ranks(void **state)
 {
     (void)state;
@@ -263,22 +300,27 @@ static void test_sizes(void **state)
     setenv("RINGX_TIMEOUT", "30", 1);
 }
 
+/* All at once: nearly all of the time is waiting. */
 static void test_missing(void **state)
 {
     (void)state;
-    process_world w;
-    meet(MISSING, &w);
-    expect_found(&w, 0, RINGX_STALLED, "for rank 2");
-    expect_found(&w, 1, RINGX_STALLED, "for rank 2");
-    drop_processes(&w);
-    meet(NO_ROOT, &w);
-    expect_found(&w, 1, RINGX_STALLED, "cannot meet rank 0 at 127.0.0.1");
-    expect_found(&w, 2, RINGX_STALLED, "cannot meet rank 0 at 127.0.0.1");
-    drop_processes(&w);
-    meet(OTHER_JOB, &w);
-    expect_found(&w, 0, RINGX_STALLED, "for rank 2");
-    expect_found(&w, 2, RINGX_MISMATCH, "another job");
-    drop_processes(&w);
+    process_world missing, no_root, other;
+    trouble what[] = {MISSING, NO_ROOT, OTHER_JOB};
+    start_processes(&missing, 3, meet_body, &what[0]);
+    start_processes(&no_root, 3, meet_body, &what[1]);
+    start_processes(&other, 3, meet_body, &what[2]);
+    join_processes(&missing);
+    join_processes(&no_root);
+    join_processes(&other);
+    for (int r = 0; r < 2; r++)
+        expect_found(&missing, r, RINGX_STALLED, "for rank 2");
+    for (int r = 1; r < 3; r++)
+        expect_found(&no_root, r, RINGX_STALLED, "cannot meet rank 0 at 127.0.0.1");
+    expect_found(&other, 0, RINGX_STALLED, "for rank 2");
+    expect_found(&other, 2, RINGX_MISMATCH, "another job");
+    drop_processes(&missing);
+    drop_processes(&no_root);
+    drop_processes(&other);
 }
 
 static void test_port_in_use(void **state)
@@ -307,8 +349,8 @@ int main(void)
         cmocka_unit_test(test_environment_bad), cmocka_unit_test(test_environment_good),
         cmocka_unit_test(test_first_host),      cmocka_unit_test(test_alone),
         cmocka_unit_test(test_strangers),       cmocka_unit_test(test_wrong_ranks),
-        cmocka_unit_test(test_sizes),           cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_port_in_use),
+        cmocka_unit_test(test_crowd),           cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_missing),         cmocka_unit_test(test_port_in_use),
     };
     set_environment("");
     setenv("RINGX_TIMEOUT", "30", 1);
