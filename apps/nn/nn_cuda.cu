@@ -113,6 +113,7 @@ static const nn_ops nn_cuda = {
     .silu_gate_backward = nn_cuda_silu_gate_backward,
     .add = nn_cuda_add,
     .dropout = nn_cuda_dropout,
+    .scale = nn_cuda_scale,
     .cast = nn_cuda_cast,
     .rope_table = nn_cuda_rope_table,
     .rope = nn_cuda_rope,

@@ -26,6 +26,7 @@ int nn_cuda_silu_gate_forward(const nn_context *on, const nn_gate *g);
 int nn_cuda_silu_gate_backward(const nn_context *on, const nn_gate *g);
 int nn_cuda_add(const nn_context *on, const nn_sum *s);
 int nn_cuda_dropout(const nn_context *on, const nn_dropout *d);
+int nn_cuda_scale(const nn_context *on, const nn_scale *s);
 int nn_cuda_cast(const nn_context *on, const nn_map *m);
 int nn_cuda_rope_table(const nn_context *on, const nn_rope_table *r);
 int nn_cuda_rope(const nn_context *on, const nn_rope *r);

@@ -159,7 +159,7 @@ int nn_cuda_silu_gate_backward(const nn_context *on, const nn_gate *g)
     return run(on, silu_gate_gradient(), g->tokens, w, v);
 }
 
-/* ---- sums, casts, dropout ---- */
+/* ---- sums, scaled rows, casts, dropout ---- */
 
 struct sum {
     OPERATOR(2, 1, 1, "add")
@@ -168,6 +168,18 @@ struct sum {
 #pragma unroll
         for (int i = 0; i < N; i++)
             out[0][i] = in[0][i] + in[1][i];
+    }
+};
+
+struct grow {
+    OPERATOR(1, 1, 0, "scale")
+    const float *factors;
+    template <int N> __device__ void apply(const float (&in)[1][N], float (&out)[1][N], int64_t row, int64_t) const
+    {
+        float factor = factors[row];
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            out[0][i] = factor * in[0][i];
     }
 };
 
@@ -221,6 +233,14 @@ int nn_cuda_add_row(const nn_context *on, int64_t tokens, int64_t width, nn_arra
 {
     views<2, 1> v = {{nn_view_of(y, width), {(char *)row.data, 0, (int)row.dtype}}, {nn_view_of(y, width)}};
     return run(on, sum(), tokens, width, v);
+}
+
+int nn_cuda_scale(const nn_context *on, const nn_scale *s)
+{
+    grow f;
+    f.factors = s->factors;
+    views<1, 1> v = {{nn_view_of(s->x, s->width)}, {nn_view_of(s->y, s->width)}};
+    return run(on, f, s->tokens, s->width, v);
 }
 
 int nn_cuda_cast(const nn_context *on, const nn_map *m)

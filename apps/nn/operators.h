@@ -192,8 +192,8 @@ typedef struct nn_ops {
     int (*silu_gate_backward)(const nn_context *on, const nn_gate *g);
     int (*add)(const nn_context *on, const nn_sum *s);
     int (*dropout)(const nn_context *on, const nn_dropout *d);
-    int (*scale)(const nn_context *on, const nn_scale *s); /* NULL: not on this device */
-    int (*cast)(const nn_context *on, const nn_map *m);    /* y = x */
+    int (*scale)(const nn_context *on, const nn_scale *s);
+    int (*cast)(const nn_context *on, const nn_map *m); /* y = x */
     int (*rope_table)(const nn_context *on, const nn_rope_table *r);
     int (*rope)(const nn_context *on, const nn_rope *r);
     int (*embedding_forward)(const nn_context *on, const nn_embedding *e);

@@ -146,8 +146,6 @@ int vit_model_prepare(vit_model *m, const vit_run *run)
 {
     vit_model_release(m);
     m->run = *run;
-    if (m->shape.dropout > 0 && m->shape.depth > 1 && !run->forward_only && !m->on.ops->scale)
-        return fail(CODE_CONFIGURATION, "dropout is %g; on %s it must be 0", m->shape.dropout, m->on.ops->name);
     int code = vit_plan_create(m);
     if (!code)
         code = agree(m, vit_memory_create(m));

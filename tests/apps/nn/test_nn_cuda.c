@@ -205,6 +205,12 @@ static int call_dropout(const nn_context *on, const trial *t, const map_case *c)
     return on->ops->dropout(on, &d);
 }
 
+static int call_scale(const nn_context *on, const trial *t, const map_case *c)
+{
+    nn_scale s = {c->tokens, c->width, array_on(on, t, 0), array_on(on, t, 2), data_on(on, t, 6)};
+    return on->ops->scale(on, &s);
+}
+
 static int call_map(const nn_context *on, trial *t, const void *sizes)
 {
     const map_case *c = sizes;
@@ -223,12 +229,15 @@ static int call_map(const nn_context *on, trial *t, const void *sizes)
         return on->ops->add(on, &s);
     case 5:
         return on->ops->cast(on, &m);
+    case 6:
+        return call_scale(on, t, c);
     default:
         return call_dropout(on, t, c);
     }
 }
 
-static const char *const maps[] = {"silu_gate", "silu_gate in place", "gelu", "add", "add in place", "cast", "dropout"};
+static const char *const maps[] = {"silu_gate", "silu_gate in place", "gelu", "add", "add in place", "cast", "scale",
+                                   "dropout"};
 enum { N_MAPS = sizeof maps / sizeof maps[0] };
 
 static void map(map_case c)
@@ -238,16 +247,18 @@ static void map(map_case c)
              (long long)c.width, (long long)c.padding, dtype_name(c.a), dtype_name(c.b));
     const int64_t size[] = {c.tokens, c.width};
     int64_t *rows = calloc((size_t)c.tokens + 1, sizeof *rows);
+    float *factors = calloc((size_t)c.tokens + 1, sizeof *factors);
     for (int64_t i = 0; i < c.tokens; i++)
-        rows[i] = (i * 7919 + 3) % 100003;
+        rows[i] = (i * 7919 + 3) % 100003, factors[i] = i % 3 ? random_normal(77, (uint64_t)i) : 0;
     add_random(&t, "a", size, c.a, c.padding);
     add_random(&t, "b", size, c.a, c.padding);
     add_poisoned(&t, "y", size, c.b, c.padding);
     add_random(&t, "dy", size, c.b, c.padding);
     add_poisoned(&t, "dup", size, c.b, c.padding);
     add_words(&t, "rows", rows, (size_t)c.tokens * sizeof *rows);
+    add_words(&t, "factors", factors, (size_t)c.tokens * sizeof *factors);
     trial_run(&t, call_map, &c);
-    free(rows);
+    free(rows), free(factors);
 }
 
 static void pointwise(void **state)
