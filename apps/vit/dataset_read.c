@@ -156,13 +156,18 @@ typedef struct gap { /* missing values of one channel of a band */
     int64_t count, first;
 } gap;
 
+static bool is_missing(bool has_fill, float fill, float value)
+{
+    return !isfinite(value) || (has_fill && value == fill);
+}
+
 /* (value − mean) / std in place; missing values become 0 and are counted. */
 static gap normalise(const vit_channel *channel, bool has_fill, float fill, float *values, int64_t count)
 {
     gap g = {0};
     float mean = (float)channel->mean, std = (float)channel->std;
     for (int64_t i = 0; i < count; i++) {
-        if (isfinite(values[i]) && !(has_fill && values[i] == fill)) {
+        if (!is_missing(has_fill, fill, values[i])) {
             values[i] = (values[i] - mean) / std;
             continue;
         }
@@ -196,6 +201,19 @@ int vit_dataset_read(vit_dataset *d, vit_moment m, vit_band band, float *to)
 {
     int64_t missing = 0;
     return read_band(d, m, band, to, &missing);
+}
+
+int vit_dataset_gaps(vit_dataset *d, vit_moment m, vit_band band, uint8_t *to)
+{
+    size_t count = (size_t)(d->options.channels * band.count * d->options.longitudes);
+    float fill = 0, *values = allocate(count * sizeof *values);
+    bool has_fill = fields_fill(d->items[m.year].file, &fill);
+    int code =
+        values ? fields_read(d->items[m.year].file, m.step, band, d->options.longitudes, values) : CODE_NO_MEMORY;
+    for (size_t i = 0; i < count && !code; i++)
+        to[i] = is_missing(has_fill, fill, values[i]);
+    free(values);
+    return code;
 }
 
 int vit_dataset_scan(vit_dataset *d, int part, int parts, size_t most_bytes, vit_scan *scan)

@@ -267,6 +267,12 @@ static void missing_values(void **state)
     must(vit_dataset_open(&d, &o));
     must(vit_dataset_read(d, (vit_moment){0, 3}, (vit_band){2, 2}, image));
     assert_true(image[12 + 4] == 0 && image[12 + 6] == 0 && image[12 + 5] == value_at(1990, 3, 1, 2, 5));
+    uint8_t gaps[CHANNELS * 2 * 6];
+    int found = 0;
+    must(vit_dataset_gaps(d, (vit_moment){0, 3}, (vit_band){2, 2}, gaps));
+    for (size_t i = 0; i < sizeof gaps; i++)
+        found += gaps[i];
+    assert_true(found == 2 && gaps[12 + 4] && gaps[12 + 6]);
     must(vit_dataset_scan(d, 0, 1, 1 << 20, &scan));
     assert_true(scan.steps == 5 && scan.missing == 2);
     must(vit_dataset_scan(d, 0, 1, 2 * sizeof image, &scan)); /* room for two: steps 0 and 3 */
