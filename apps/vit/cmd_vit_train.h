@@ -31,6 +31,8 @@ typedef struct vit_training {
     parallel p;
     nn_context on;
     vit_model *m;
+    bool forward_only; /* to predict */
+    bool pictures;     /* there is a folder for them */
     ringx_options attention;
     zero z;
     zero_tensor *tensors;
@@ -64,6 +66,7 @@ size_t vit_training_bytes(const vit_training *t); /* on the device */
 
 /* cmd_vit_train_setup.c: groups and model alone, which prediction has, too. */
 int vit_set_up_model(vit_training *t);
+int vit_run_folder(vit_training *t); /* <expdir>/<config>/<tp·cp>MP/<run_num> */
 vit_data_options vit_data_of(const vit_config *c, const char *folder, int64_t limit);
 
 /* cmd_vit_train_state.c.  files: rank 0's configuration files, to be copied. */

@@ -2,8 +2,10 @@
 /* What a run says: lines that scripts parse, TensorBoard's scalars and figure, the curve of its losses. */
 #include "shared/plot.h"
 #include "vit/cmd_vit_train.h"
+#include "vit/vit_figure.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static int put(vit_training *t, const char *tag, double value)
@@ -31,6 +33,37 @@ static void tell_mfu(vit_training *t, double samples_per_s)
                      flops / 1e12);
 }
 
+#define FIGURE_CHANNEL 2 /* t2m in the original's data */
+static const char figure_tag[] = "Visualization, t2m";
+
+/* The prediction of the last step's first sample.  Collective. */
+static int put_figure(vit_training *t)
+{
+    const vit_config *c = t->c;
+    int64_t channel = c->n_out_channels > FIGURE_CHANNEL ? FIGURE_CHANNEL : c->n_out_channels - 1;
+    char title[160], path[sizeof t->folder + 32];
+    unsigned char *png = NULL;
+    size_t bytes = 0;
+    int size[2], code = CODE_GOOD;
+    for (int i = 0; i < 2 && !code; i++)
+        code = vit_model_image(t->m, i == 0, 0, channel, t->images[i]);
+    if (code || group_rank(t->world) != 0)
+        return code;
+    snprintf(title, sizeof title, "%s, %s, iteration %lld", vit_dataset_channels(t->train)[channel].name, t->date,
+             (long long)t->iteration);
+    vit_figure f = {.data = t->train, .rows = c->img_size[0], .columns = c->img_size[1], .channel = channel};
+    f.patch = c->patch_size, f.truth = t->images[0], f.prediction = t->images[1];
+    f.title = title, f.subtitle = "", f.width = 1600, f.height = 800;
+    snprintf(path, sizeof path, "%s/output_image.png", t->folder);
+    code = vit_figure_encode(&f, &png, &bytes, size);
+    if (!code)
+        code = events_image(&t->board, figure_tag, t->iteration, &(events_picture){size[1], size[0], png, bytes});
+    if (!code)
+        code = vit_figure_write(&f, path);
+    free(png);
+    return code;
+}
+
 int vit_log_steps(vit_training *t)
 {
     double steps = (double)t->steps, rate = (double)t->layout.global_batch * steps / t->seconds;
@@ -42,7 +75,8 @@ int vit_log_steps(vit_training *t)
     tell_mfu(t, rate);
     if (t->scaler.dynamic)
         vit_log_line(&t->log, "  Loss scale: %g, %lld steps skipped", t->scaler.scale, (long long)t->scaler.skipped);
-    int code = put(t, "Loss/train", mean);
+    int code = t->pictures ? put_figure(t) : CODE_GOOD; /* first: all ranks take part */
+    code = code ? code : put(t, "Loss/train", mean);
     code = code ? code : put(t, "Learning Rate", vit_learning_rate(t->c, t->iteration - 1));
     code = code ? code : put(t, "Avg iters per sec", steps / t->seconds);
     code = code ? code : put(t, "Avg samples per sec", rate);

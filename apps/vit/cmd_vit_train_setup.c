@@ -63,6 +63,7 @@ int vit_set_up_model(vit_training *t)
     vit_run run = {.batch = t->layout.local_batch,
                    .chunk = c->mlp_chunk_tokens,
                    .recompute = c->checkpoint_activations,
+                   .forward_only = t->forward_only,
                    .attention = &t->attention,
                    .first_sample = t->p.at[AXIS_DATA],
                    .sample_stride = t->p.size[AXIS_DATA]};
@@ -203,20 +204,26 @@ static void print_line(void *context, const char *line)
     vit_log_line(context, "%s", line);
 }
 
+int vit_run_folder(vit_training *t)
+{
+    const vit_config *c = t->c;
+    int n = snprintf(t->folder, sizeof t->folder, "%s/%s/%lldMP/%s", c->expdir, c->name,
+                     (long long)(c->tensor_parallel * c->context_parallel), c->run_num);
+    return n < (int)sizeof t->folder ? CODE_GOOD : fail(CODE_CANNOT_WRITE, "%s: too long a path", c->expdir);
+}
+
 /* Folders and files of the run, on rank 0, and the configuration in its log. */
 static int set_up_output(vit_training *t, FILE *to)
 {
     const vit_config *c = t->c;
     bool first = group_rank(t->world) == 0;
     char path[sizeof t->folder + 16], ignored[1024];
-    int n = snprintf(t->folder, sizeof t->folder, "%s/%s/%lldMP/%s", c->expdir, c->name,
-                     (long long)(c->tensor_parallel * c->context_parallel), c->run_num);
-    if (n >= (int)sizeof t->folder)
-        return fail(CODE_CANNOT_WRITE, "%s: too long a path", c->expdir);
-    if (!to)
-        return vit_log_open(&t->log, NULL, NULL, first);
+    int code = vit_run_folder(t);
+    if (code || !to)
+        return code ? code : vit_log_open(&t->log, NULL, NULL, first);
+    t->pictures = true;
     snprintf(path, sizeof path, "%s/logs", t->folder);
-    int code = first ? events_open(&t->board, path) : CODE_GOOD;
+    code = first ? events_open(&t->board, path) : CODE_GOOD;
     snprintf(path, sizeof path, "%s/out.log", t->folder);
     if (!code)
         code = vit_log_open(&t->log, to, path, first);

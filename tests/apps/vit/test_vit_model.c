@@ -9,12 +9,21 @@ typedef struct oracle {
     vit_batch batch;
 } oracle;
 
-static oracle oracle_open(ringx_dtype dtype, const vit_run *run)
+/* Memory of the device, copied. */
+static float *copy_of(const nn_context *on, const float *from, size_t count)
+{
+    float *copy = malloc(count * sizeof *copy);
+    assert_non_null(copy);
+    good(fail_status(ringx_memory_copy(on->ops->device, copy, from, count * sizeof *copy), "copy"));
+    return copy;
+}
+
+static oracle oracle_on(const nn_context *on, ringx_dtype dtype, const vit_run *run)
 {
     st_file f;
     size_t count;
     oracle o;
-    good(vit_model_create(&o.m, &oracle_shape, dtype, &cpu, (vit_groups){0}));
+    good(vit_model_create(&o.m, &oracle_shape, dtype, on, (vit_groups){0}));
     oracle_weights(o.m);
     good(vit_model_prepare(o.m, run));
     good(st_open(&f, RINGX_TEST_DATA "/vit/reference.safetensors"));
@@ -23,6 +32,11 @@ static oracle oracle_open(ringx_dtype dtype, const vit_run *run)
     st_close(&f);
     o.batch = (vit_batch){.input = o.input, .target = o.target};
     return o;
+}
+
+static oracle oracle_open(ringx_dtype dtype, const vit_run *run)
+{
+    return oracle_on(&cpu, dtype, run);
 }
 
 static void oracle_close(oracle *o)
@@ -51,14 +65,13 @@ static void assert_scores(const oracle *o, const st_file *f)
     free(rmse), free(acc);
 }
 
-static void prediction_loss_scores_and_gradients(void **state)
+static void assert_oracle(const nn_context *on)
 {
-    (void)state;
     st_file f;
     size_t count, n;
     double losses[2] = {NAN, NAN};
     const vit_parameter *all;
-    oracle o = oracle_open(RINGX_F32, &(vit_run){.batch = 2});
+    oracle o = oracle_on(on, RINGX_F32, &(vit_run){.batch = 2});
     good(st_open(&f, RINGX_TEST_DATA "/vit/reference.safetensors"));
     good(vit_model_train(o.m, &o.batch, 0.5, 1, losses));
     float *right = floats_of(&f, "loss", &count);
@@ -80,16 +93,32 @@ static void prediction_loss_scores_and_gradients(void **state)
         snprintf(name, sizeof name, "grad.%s", all[i].name);
         right = floats_of(&f, name, &count);
         assert_int_equal(count, all[i].count);
-        const float *found = vit_model_gradients(o.m) + all[i].offset;
+        float *found = copy_of(on, vit_model_gradients(o.m) + all[i].offset, count);
         if (strstr(name, "attn.k.bias")) /* 0 but for rounding: the softmax does not see it */
             for (size_t j = 0; j < count; j++)
                 assert_true(fabsf(found[j]) <= 1e-6f && fabsf(right[j]) <= 1e-6f);
         else
             assert_close(found, right, count, 1e-5, name);
-        free(right);
+        free(right), free(found);
     }
     st_close(&f);
     oracle_close(&o);
+}
+
+static void oracle_on_the_cpu(void **state)
+{
+    (void)state;
+    assert_oracle(&cpu);
+}
+
+static void oracle_on_a_gpu(void **state)
+{
+    (void)state;
+    nn_context gpu;
+    if (nn_open(&gpu, RINGX_CUDA))
+        skip();
+    assert_oracle(&gpu);
+    nn_close(&gpu);
 }
 
 /* The gradients of two batches after each other, in memory of its own; adds the losses. */
@@ -295,7 +324,8 @@ static void refused_by_name(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(prediction_loss_scores_and_gradients),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(oracle_on_the_cpu),
+                                       cmocka_unit_test(oracle_on_a_gpu),
                                        cmocka_unit_test(recomputation_and_chunks_change_no_bit),
                                        cmocka_unit_test(forward_alone_has_the_same_loss),
                                        cmocka_unit_test(memory_is_what_the_paper_says),
