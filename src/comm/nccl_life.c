@@ -32,7 +32,7 @@ static void kill_all(ringx_nccl *c)
 ringx_status ringx__nccl_fail(ringx_nccl *c, ringx_status status, const char *what, const char *why)
 {
     char message[RINGX_MESSAGE_BYTES];
-    snprintf(message, sizeof message, "%s: %s", what, why);
+    snprintf(message, sizeof message, "%.200s: %.800s", what, why);
     ringx__nccl_abort(&c->base, c->base.rank, status, message);
     return ringx__failure_report(&c->failure, c->base.rank);
 }
