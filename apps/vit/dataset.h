@@ -34,7 +34,9 @@ int vit_dataset_open(vit_dataset **d, const vit_data_options *o);
 void vit_dataset_close(vit_dataset *d); /* NULL is fine */
 
 int64_t vit_dataset_samples(const vit_dataset *d);
+int64_t vit_dataset_dt(const vit_dataset *d); /* the lead time, in steps */
 int64_t vit_dataset_years(const vit_dataset *d);
+void vit_dataset_shape(const vit_dataset *d, int64_t *channels, int64_t *rows, int64_t *columns); /* of the crop */
 const char *vit_dataset_file(const vit_dataset *d, int64_t year);
 int64_t vit_dataset_steps(const vit_dataset *d, int64_t year); /* time steps of a file */
 const vit_channel *vit_dataset_channels(const vit_dataset *d);

@@ -13,9 +13,19 @@ int64_t vit_dataset_samples(const vit_dataset *d)
     return d->samples;
 }
 
+int64_t vit_dataset_dt(const vit_dataset *d)
+{
+    return d->options.dt;
+}
+
 int64_t vit_dataset_years(const vit_dataset *d)
 {
     return d->years;
+}
+
+void vit_dataset_shape(const vit_dataset *d, int64_t *channels, int64_t *rows, int64_t *columns)
+{
+    *channels = d->options.channels, *rows = d->options.latitudes, *columns = d->options.longitudes;
 }
 
 const char *vit_dataset_file(const vit_dataset *d, int64_t y)
