@@ -4,7 +4,7 @@
  */
 #include "nn/nn_cuda.cuh"
 
-enum { WARPS = 4, MOST_DIM = 1024, MOST_SPLITS = 64, KEYS = 64 }; /* KEYS: that a split has at least */
+enum { WARPS = 4, MOST_DIM = 1024, MOST_SPLITS = 64, KEYS = 64, AHEAD = 4 }; /* KEYS: that a split has at least */
 
 struct decode {
     int64_t heads, group, head_dim, keys, splits, share; /* group: heads of a kv head; share: keys of a split */
@@ -27,7 +27,26 @@ static __device__ __forceinline__ float shrink(float from, float to)
     return from == -INFINITY ? 0 : expf(from - to);
 }
 
-/* Launch (heads, splits), WARPS warps; a lane has columns lane, lane + 32, … of up to 32·EACH. */
+/* The part of a block from those of `teams` in shared memory: acc [teams][width]. */
+static __device__ __forceinline__ void write_part(const decode &d, int teams, int width, const float *most_of,
+                                                  const float *sum_of, const float *acc_of)
+{
+    float *part = d.parts + ((int64_t)blockIdx.x * d.splits + blockIdx.y) * (2 + d.head_dim);
+    float top = -INFINITY;
+    for (int w = 0; w < teams; w++)
+        top = larger(top, most_of[w]);
+    for (int64_t j = threadIdx.x; j < d.head_dim + 1; j += WARPS * 32) { /* the sum first, as one more column */
+        float total = 0;
+        for (int w = 0; w < teams; w++)
+            total += shrink(most_of[w], top) * (j == 0 ? sum_of[w] : acc_of[w * width + j - 1]);
+        part[1 + j] = total;
+    }
+    if (threadIdx.x == 0)
+        part[0] = top;
+}
+
+/* Any head_dim up to 32·EACH: a warp a key, a lane has columns lane, lane + 32, …  Launch (heads, splits), WARPS warps.
+ */
 template <int EACH> static __global__ void __launch_bounds__(WARPS * 32) attend(decode d)
 {
     __shared__ float most_of[WARPS], sum_of[WARPS], acc_of[WARPS][32 * EACH];
@@ -70,18 +89,71 @@ template <int EACH> static __global__ void __launch_bounds__(WARPS * 32) attend(
     for (int i = 0; i < EACH; i++)
         acc_of[warp][lane + 32 * i] = acc[i];
     __syncthreads();
-    float *part = d.parts + (head * d.splits + blockIdx.y) * (2 + d.head_dim);
-    float top = -INFINITY;
-    for (int w = 0; w < WARPS; w++)
-        top = larger(top, most_of[w]);
-    for (int64_t j = threadIdx.x; j < d.head_dim + 1; j += WARPS * 32) { /* the sum first, as one more column */
-        float total = 0;
-        for (int w = 0; w < WARPS; w++)
-            total += shrink(most_of[w], top) * (j == 0 ? sum_of[w] : acc_of[w][j - 1]);
-        part[1 + j] = total;
+    write_part(d, WARPS, 32 * EACH, most_of, sum_of, acc_of[0]);
+}
+
+/* head_dim a multiple of 8, up to 8·LANES, aligned rows: teams of LANES threads take a key each, 8 columns a thread;
+ * AHEAD keys are loaded together.  Launch (heads, splits), WARPS warps. */
+template <int LANES> static __global__ void __launch_bounds__(WARPS * 32) attend_eights(decode d)
+{
+    const int TEAMS = WARPS * 32 / LANES;
+    __shared__ float most_of[TEAMS], sum_of[TEAMS], acc_of[TEAMS][8 * LANES];
+    int team = threadIdx.x / LANES, mine = threadIdx.x % LANES * 8;
+    int64_t head = blockIdx.x, column = head / d.group * d.head_dim + mine;
+    int64_t end = min((int64_t)(blockIdx.y + 1) * d.share, d.keys);
+    float q[8] = {}, acc[8] = {}, most = -INFINITY, sum = 0;
+    if (mine < d.head_dim)
+        nn_load(d.q, 0, head * d.head_dim + mine, q);
+    for (int64_t first = blockIdx.y * d.share; first < end; first += TEAMS * AHEAD) {
+        nn_raw<8> k[AHEAD], v[AHEAD];
+        float score[AHEAD], top = most;
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            int64_t key = first + i * TEAMS + team;
+            if (key < end && mine < d.head_dim) {
+                nn_fetch(d.k.dtype, nn_place(d.k, key, column), k[i]);
+                nn_fetch(d.v.dtype, nn_place(d.v, key, column), v[i]);
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            float x[8];
+            score[i] = 0;
+            if (first + i * TEAMS + team < end && mine < d.head_dim) {
+                nn_widen(d.k.dtype, k[i], x);
+#pragma unroll
+                for (int j = 0; j < 8; j++)
+                    score[i] += q[j] * x[j];
+            }
+            for (int step = LANES / 2; step; step /= 2)
+                score[i] += __shfl_xor_sync(0xffffffffu, score[i], step);
+            score[i] = first + i * TEAMS + team < end ? score[i] * d.scale : -INFINITY;
+            top = larger(top, score[i]);
+        }
+        float old = shrink(most, top);
+        sum *= old, most = top;
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            acc[j] *= old;
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            float x[8], weight = shrink(score[i], top);
+            if (first + i * TEAMS + team >= end || mine >= d.head_dim)
+                continue;
+            nn_widen(d.v.dtype, v[i], x);
+            sum += weight;
+#pragma unroll
+            for (int j = 0; j < 8; j++)
+                acc[j] += weight * x[j];
+        }
     }
-    if (threadIdx.x == 0)
-        part[0] = top;
+    if (mine == 0)
+        most_of[team] = most, sum_of[team] = sum;
+#pragma unroll
+    for (int j = 0; j < 8; j++)
+        acc_of[team][mine + j] = acc[j];
+    __syncthreads();
+    write_part(d, TEAMS, 8 * LANES, most_of, sum_of, acc_of[0]);
 }
 
 /* Parts to most, own, sums, acc.  Launch: a block a head. */
@@ -125,10 +197,14 @@ static __global__ void finish(decode d)
 static void attend_all(const decode &d, cudaStream_t stream)
 {
     dim3 grid((unsigned)d.heads, (unsigned)d.splits);
-    if (d.head_dim <= 64)
-        attend<2><<<grid, WARPS * 32, 0, stream>>>(d);
-    else if (d.head_dim <= 128)
-        attend<4><<<grid, WARPS * 32, 0, stream>>>(d);
+    bool eights = d.head_dim % 8 == 0 && d.head_dim <= 256 && nn_view_aligned(d.q, 1) && nn_view_aligned(d.k, d.keys) &&
+                  nn_view_aligned(d.v, d.keys);
+    if (eights && d.head_dim <= 64)
+        attend_eights<8><<<grid, WARPS * 32, 0, stream>>>(d);
+    else if (eights && d.head_dim <= 128)
+        attend_eights<16><<<grid, WARPS * 32, 0, stream>>>(d);
+    else if (eights)
+        attend_eights<32><<<grid, WARPS * 32, 0, stream>>>(d);
     else if (d.head_dim <= 256)
         attend<8><<<grid, WARPS * 32, 0, stream>>>(d);
     else

@@ -301,8 +301,9 @@ static void decodes(void **state)
 {
     (void)state;
     begin_test();
-    const int64_t sizes[][4] = {{1, 1, 1, 1},    {4, 2, 7, 0},      {4, 2, 7, 3},     {8, 2, 64, 63},
-                                {8, 8, 100, 65}, {8, 2, 128, 1000}, {6, 3, 256, 129}, {2, 1, 1024, 5000}};
+    const int64_t sizes[][4] = {{1, 1, 1, 1},      {4, 2, 7, 0},     {4, 2, 7, 3},
+                                {8, 2, 64, 63},    {8, 8, 100, 65},  {6, 2, 40, 300},
+                                {8, 2, 128, 1000}, {6, 3, 256, 129}, {2, 1, 1024, 5000}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         for (int form = 0; form < 6 * N_PADDINGS; form++) {
             decode_case c = {sizes[i][0], sizes[i][1],        sizes[i][2],
