@@ -72,6 +72,7 @@ int crew_use_device(crew *c, const settings *s);
 /* The GPU of a node's rank `local`, of `count`: --gpu's, or in turn. */
 int gpu_of_rank(const settings *s, int local, int count, int *index);
 bool launch_may_use_nccl(const settings *s);
+bool launch_threads_use_nccl(const settings *s, int64_t ranks); /* some of at most so many ranks may */
 /* What ranks of one node would use by default. */
 const char *gpu_transport(int ranks, int gpus);
 

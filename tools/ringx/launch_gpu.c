@@ -81,6 +81,14 @@ bool launch_may_use_nccl(const settings *s)
     return s->device == RINGX_CUDA && s->transport != TRANSPORT_STAGED && launch_has_nccl && !s->fault;
 }
 
+bool launch_threads_use_nccl(const settings *s, int64_t ranks)
+{
+    int gpus = 0;
+    if (!launch_may_use_nccl(s) || ranks < 2)
+        return false;
+    return s->transport == TRANSPORT_NCCL || (ringx_device_count(RINGX_CUDA, &gpus) == RINGX_OK && gpus > 1);
+}
+
 const char *gpu_transport(int ranks, int gpus)
 {
     if (ranks < 2 || gpus == 0)

@@ -83,7 +83,7 @@ static int team_create(const settings *s, const pool *p, team **result)
 static int run_teams(const settings *s, const pool *p)
 {
     /* Communicators of NCCL that share a GPU are never used at the same time. */
-    uint64_t wanted = launch_may_use_nccl(s) && p->ranks[1] > 1 ? 1 : (uint64_t)core_count();
+    uint64_t wanted = launch_threads_use_nccl(s, p->ranks[1]) ? 1 : (uint64_t)core_count();
     size_t teams = (size_t)(wanted < p->count ? wanted : p->count), size = (size_t)p->ranks[1];
     team **team_of = allocate(teams * sizeof(team *));
     member *members = allocate(teams * size * sizeof *members);
