@@ -75,6 +75,21 @@ static int check_sizes(const fields *f, const vit_data_options *o)
     return CODE_GOOD;
 }
 
+/* What the options leave open, from the first file. */
+static int take_sizes(vit_dataset *d)
+{
+    fields *f;
+    vit_data_options *o = &d->options;
+    int code = fields_open(&f, d->names[0]);
+    if (code)
+        return code;
+    o->channels = o->channels ? o->channels : fields_sizes(f)->channels;
+    o->latitudes = o->latitudes ? o->latitudes : fields_sizes(f)->latitudes;
+    o->longitudes = o->longitudes ? o->longitudes : fields_sizes(f)->longitudes;
+    fields_close(f);
+    return CODE_GOOD;
+}
+
 /* Opens file `y` of the sorted names, checks it, reads its times. */
 static int open_year(vit_dataset *d, int64_t y)
 {
@@ -215,6 +230,8 @@ static int open_all(vit_dataset *d)
         return fail(CODE_CONFIGURATION,
                     "the folder of the fields is not configured (train_data_path, valid_data_path)");
     int code = list_files(d, d->options.folder);
+    if (!code)
+        code = take_sizes(d);
     if (!code) {
         d->items = allocate((size_t)d->years * sizeof *d->items);
         code = d->items ? CODE_GOOD : CODE_NO_MEMORY;

@@ -21,9 +21,9 @@ typedef struct vit_channel {
 } vit_channel;
 
 typedef struct vit_data_options {
-    const char *folder, *means, *stds; /* stds NULL: mean 0, std 1 */
-    int64_t channels, latitudes, longitudes;
-    int64_t dt, limit; /* limit 0: all samples */
+    const char *folder, *means, *stds;       /* stds NULL: mean 0, std 1 */
+    int64_t channels, latitudes, longitudes; /* 0: as many as the first file has */
+    int64_t dt, limit;                       /* limit 0: all samples */
     vit_missing missing;
 } vit_data_options;
 

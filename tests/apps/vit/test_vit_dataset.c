@@ -323,6 +323,13 @@ static void shapes_that_are_refused(void **state)
     vit_data_options o = OPTIONS("good");
     must(vit_dataset_open(&d, &o));
     vit_dataset_close(d);
+    o.channels = o.latitudes = o.longitudes = 0;
+    must(vit_dataset_open(&d, &o));
+    int64_t channels, rows, columns;
+    vit_dataset_shape(d, &channels, &rows, &columns);
+    assert_true(channels == CHANNELS && rows == ROWS && columns == COLUMNS);
+    vit_dataset_close(d);
+    o.latitudes = 4, o.longitudes = 6;
     o.channels = 2;
     refuses(vit_dataset_open(&d, &o), CODE_BAD_INPUT, "fields has 3 channels; the configuration's n_in_channels is 2");
     o.channels = CHANNELS, o.longitudes = 9;
