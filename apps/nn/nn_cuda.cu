@@ -6,6 +6,7 @@
 
 int nn_cuda_failed(cudaError_t error, const char *what)
 {
+    cudaGetLastError(); /* or the next launch would be blamed for it */
     return fail(error == cudaErrorMemoryAllocation ? CODE_NO_MEMORY : CODE_IO, "cuda: %s: %s (%s)", what,
                 cudaGetErrorString(error), cudaGetErrorName(error));
 }
@@ -23,8 +24,10 @@ static int grow(nn_cuda_own *own, cudaStream_t stream, size_t bytes)
     cudaFree(own->scratch);
     own->scratch = NULL, own->scratch_bytes = 0;
     cudaError_t error = cudaMalloc(&own->scratch, bytes);
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
+        cudaGetLastError();
         return fail(CODE_NO_MEMORY, "cuda: %zu bytes of scratch memory: %s", bytes, cudaGetErrorString(error));
+    }
     own->scratch_bytes = bytes;
     return CODE_GOOD;
 }
