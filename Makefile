@@ -7,9 +7,10 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help build demo check check-long bench format install clean
+.PHONY: help build demo demo-vit check check-long bench format install clean
 help:
 	@echo 'make demo         install what is missing, build, run every preset over 4 MPI ranks, train a small Llama'
+	@echo 'make demo-vit     train a vision transformer on real weather over 4 MPI ranks, and draw a prediction'
 	@echo 'make check        install what is missing, build, run all quick tests (CHECK_JOBS=n VERIFY_SEED=n)'
 	@echo 'make check-long   the long tests: 3 x 20,000 random cases, proofs for 1,024 ranks, error growth'
 	@echo 'make build        build/libringx.so and build/tools/ringx/ringx'
@@ -27,6 +28,11 @@ demo:
 	@scripts/install-dependencies demo
 	@$(MAKE) build
 	@scripts/demo
+
+demo-vit:
+	@scripts/install-dependencies demo
+	@$(MAKE) build
+	@scripts/demo-vit
 
 check:
 	@scripts/install-dependencies check

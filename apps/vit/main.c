@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const vit_command *const commands[] = {&vit_import_command, &vit_train_command, &vit_plan_command};
+static const vit_command *const commands[] = {&vit_import_command, &vit_train_command, &vit_predict_command,
+                                              &vit_plan_command, &vit_picture_command};
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 static void help(FILE *to)

@@ -10,6 +10,7 @@ typedef struct vit_command {
     size_t settings_bytes; /* of its settings, which begin with given_arguments; they are zeroed, then defaults runs */
 } vit_command;
 
-extern const vit_command vit_import_command, vit_train_command, vit_plan_command;
+extern const vit_command vit_import_command, vit_train_command, vit_predict_command;
+extern const vit_command vit_plan_command, vit_picture_command;
 
 #endif
