@@ -79,7 +79,7 @@ static void balance(double x, uint8_t rgb[3])
 {
     double side = 2 * x - 1, size = fabs(side), strength = pow(size, 0.8);
     if (side < 0)
-        from_lab(97 - 65 * size, 8 * strength, -50 * strength, rgb);
+        from_lab(97 - 65 * size, 14 * strength, -46 * strength, rgb);
     else
         from_lab(97 - 65 * size, 52 * strength, 34 * strength, rgb);
 }

@@ -59,7 +59,7 @@ vit_moment vit_dataset_sample(const vit_dataset *d, int64_t sample);
 const char *vit_dataset_date(const vit_dataset *d, vit_moment m, char text[VIT_NAME]);
 /* Seconds since 1970; false where the file has no times. */
 bool vit_dataset_seconds(const vit_dataset *d, vit_moment m, int64_t *seconds);
-/* The moment of a text as vit_dataset_date writes it (shorter dates mean their beginning). */
+/* The moment of a text as vit_dataset_date writes it; of a shorter one ("1996-01-05") the first that begins with it. */
 int vit_dataset_find(const vit_dataset *d, const char *date, vit_moment *m);
 
 /* ---- fields ---- */

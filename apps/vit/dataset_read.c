@@ -135,6 +135,19 @@ static bool find_step(const vit_dataset *d, const char *date, vit_moment *m)
     return false;
 }
 
+/* The first moment whose date begins with the text. */
+static bool find_prefix(const vit_dataset *d, const char *date, vit_moment *m)
+{
+    char text[VIT_NAME];
+    for (int64_t y = 0; y < d->years; y++)
+        for (int64_t t = 0; t < d->items[y].steps && d->items[y].seconds; t++) {
+            *m = (vit_moment){.year = y, .step = t};
+            if (strncmp(vit_dataset_date(d, *m, text), date, strlen(date)) == 0)
+                return true;
+        }
+    return false;
+}
+
 int vit_dataset_find(const vit_dataset *d, const char *date, vit_moment *m)
 {
     char first[VIT_NAME], last[VIT_NAME];
@@ -146,7 +159,7 @@ int vit_dataset_find(const vit_dataset *d, const char *date, vit_moment *m)
                 *m = (vit_moment){.year = y, .step = t};
                 return CODE_GOOD;
             }
-    if (find_step(d, date, m))
+    if (find_step(d, date, m) || (dated && find_prefix(d, date, m)))
         return CODE_GOOD;
     vit_moment end = {.year = d->years - 1, .step = d->items[d->years - 1].steps - 1};
     return fail(CODE_USAGE, "the fields have no date '%s'; they go from %s to %s", date,

@@ -44,7 +44,7 @@ static double aspect(const picture *p)
 
 static double titles(const picture *p)
 {
-    return (*p->title || *p->subtitle ? TITLES : 40) + PANEL_TITLE;
+    return (*p->subtitle ? TITLES : *p->title ? TITLES - 80 : 40) + PANEL_TITLE;
 }
 
 void picture_size(const picture *p, int *width, int *height)

@@ -142,6 +142,10 @@ static void dates(void **state)
     assert_int_equal(m.step, 3);
     must(vit_dataset_find(d, "1996, step 4", &m));
     assert_int_equal(m.step, 4);
+    must(vit_dataset_find(d, "1996-01-06", &m));
+    assert_int_equal(m.step, 4);
+    must(vit_dataset_find(d, "1996", &m));
+    assert_int_equal(m.step, 0);
     refuses(vit_dataset_find(d, "1996-01-05 19:00", &m), CODE_USAGE, "from 1996-01-05 00:00 to 1996-01-06 00:00");
     refuses(vit_dataset_find(d, "1996, step 5", &m), CODE_USAGE, "1996, step 5");
     int64_t c = -1;
