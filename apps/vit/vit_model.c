@@ -61,13 +61,8 @@ int vit_check_shape(const vit_shape *s, int64_t tensor_ranks)
 static int create(vit_model *m)
 {
     TRY(vit_parameters_create(m));
-    ringx_device device = m->on.ops->device;
-    size_t bytes = m->elements * sizeof *m->gradients;
-    void *gradients = NULL;
-    TRY(fail_status(ringx_memory_alloc(device, m->elements * dtype_bytes(m->dtype), &m->weights), "weights"));
-    TRY(fail_status(ringx_memory_alloc(device, bytes, &gradients), "gradients"));
-    m->gradients = gradients;
-    return m->on.ops->zero(&m->on, gradients, bytes);
+    size_t bytes = m->elements * dtype_bytes(m->dtype);
+    return fail_status(ringx_memory_alloc(m->on.ops->device, bytes, &m->weights), "weights");
 }
 
 int vit_model_create(vit_model **result, const vit_shape *shape, ringx_dtype dtype, const nn_context *on,
@@ -142,13 +137,30 @@ static int agree(const vit_model *m, int code)
     return m->groups.tensor ? group_agree(m->groups.tensor, code) : code;
 }
 
+static int make_gradients(vit_model *m)
+{
+    size_t bytes = m->elements * sizeof *m->gradients;
+    void *gradients = NULL;
+    if (m->gradients || m->run.forward_only)
+        return CODE_GOOD;
+    TRY(fail_status(ringx_memory_alloc(m->on.ops->device, bytes, &gradients), "gradients"));
+    m->gradients = gradients;
+    return m->on.ops->zero(&m->on, gradients, bytes);
+}
+
+static int prepare(vit_model *m)
+{
+    TRY(make_gradients(m));
+    return vit_memory_create(m);
+}
+
 int vit_model_prepare(vit_model *m, const vit_run *run)
 {
     vit_model_release(m);
     m->run = *run;
     int code = vit_plan_create(m);
     if (!code)
-        code = agree(m, vit_memory_create(m));
+        code = agree(m, prepare(m));
     if (code)
         vit_model_release(m);
     return code;

@@ -48,7 +48,8 @@ void vit_model_destroy(vit_model *m); /* NULL is fine */
 
 const vit_shape *vit_model_shape(const vit_model *m);
 size_t vit_model_parameters(const vit_model *m, const vit_parameter **parameters); /* their number */
-/* All parameters one after the other, in memory of the device: weights of the model's dtype, gradients float. */
+/* All parameters one after the other, in memory of the device: weights of the model's dtype; gradients float, zeros
+ * from the first run that has any, NULL before. */
 size_t vit_model_elements(const vit_model *m);
 void *vit_model_weights(vit_model *m);
 float *vit_model_gradients(vit_model *m);

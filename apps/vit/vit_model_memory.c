@@ -196,7 +196,8 @@ void vit_model_memory(const vit_model *m, vit_memory *memory)
     *memory = (vit_memory){.parameters = m->n_parameters, .elements = m->elements};
     memcpy(memory->items, m->memory_items, sizeof memory->items);
     memory->items[VIT_WEIGHTS] = m->elements * dtype_bytes(m->dtype);
-    memory->items[VIT_GRADIENTS] = m->elements * sizeof *m->gradients;
+    bool gradients = m->gradients || !m->run.forward_only;
+    memory->items[VIT_GRADIENTS] = gradients ? m->elements * sizeof *m->gradients : 0;
     for (int i = 0; i < VIT_MEMORY_ITEMS; i++)
         memory->device += memory->items[i];
 }

@@ -147,7 +147,7 @@ static inline nn_array weight_of(const vit_model *m, size_t parameter)
 
 static inline float *gradient_of(const vit_model *m, size_t parameter)
 {
-    return m->gradients + m->parameters[parameter].offset;
+    return m->gradients ? m->gradients + m->parameters[parameter].offset : NULL; /* forward only: there are none */
 }
 
 /* ---- vit_model_layer.c: one block, and what its parts share with the ends ---- */

@@ -187,6 +187,7 @@ static void memory_is_what_the_paper_says(void **state)
         vit_memory found, paper;
         vit_model_memory(o.m, &found);
         vit_paper_rank rank = {0, 1, 72, 24, ringx_plan_workspace(vit_model_plan(o.m))};
+        assert_int_equal(vit_model_gradients(o.m) == NULL, run.forward_only);
         good(vit_paper_memory(&oracle_shape, dtype, &run, &rank, &paper));
         assert_memory_equal(&found, &paper, sizeof found);
         assert_int_equal(found.elements, vit_model_elements(o.m));
