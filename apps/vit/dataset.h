@@ -74,7 +74,9 @@ vit_band vit_band_of_tokens(const vit_config *c, int64_t first, int64_t count);
 int vit_dataset_read(vit_dataset *d, vit_moment m, vit_band band, float *to);
 
 /* Which values of the same band are missing: to [channel][band.count][longitudes], 1 for missing. */
-int vit_dataset_gaps(vit_dataset *d, vit_moment m, vit_band band, uint8_t *to);
+int vit_dataset_gaps(const vit_dataset *d, vit_moment m, vit_band band, uint8_t *to);
+/* NaN into whole fields [channel][row][longitude] where those of the moment are missing. */
+int vit_dataset_mask(const vit_dataset *d, vit_moment m, float *values);
 
 typedef struct vit_scan {
     int64_t steps, values, missing; /* looked at; missing among them */

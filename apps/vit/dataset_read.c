@@ -226,7 +226,7 @@ int vit_dataset_read(vit_dataset *d, vit_moment m, vit_band band, float *to)
     return read_band(d, m, band, to, &missing);
 }
 
-int vit_dataset_gaps(vit_dataset *d, vit_moment m, vit_band band, uint8_t *to)
+int vit_dataset_gaps(const vit_dataset *d, vit_moment m, vit_band band, uint8_t *to)
 {
     size_t count = (size_t)(d->options.channels * band.count * d->options.longitudes);
     float fill = 0, *values = allocate(count * sizeof *values);
@@ -236,6 +236,19 @@ int vit_dataset_gaps(vit_dataset *d, vit_moment m, vit_band band, uint8_t *to)
     for (size_t i = 0; i < count && !code; i++)
         to[i] = is_missing(has_fill, fill, values[i]);
     free(values);
+    return code;
+}
+
+int vit_dataset_mask(const vit_dataset *d, vit_moment m, float *values)
+{
+    const vit_band all = {.first = 0, .count = d->options.latitudes};
+    size_t count = (size_t)(d->options.channels * all.count * d->options.longitudes);
+    uint8_t *gaps = allocate(count);
+    int code = gaps ? vit_dataset_gaps(d, m, all, gaps) : CODE_NO_MEMORY;
+    for (size_t i = 0; i < count && !code; i++)
+        if (gaps[i])
+            values[i] = NAN;
+    free(gaps);
     return code;
 }
 

@@ -223,10 +223,26 @@ static int write_field(prediction_file *f, const int *variables, int64_t lead, c
     return CODE_GOOD;
 }
 
+/* The truth as the data have it: with its gaps. */
+static int write_truth(prediction_file *f, int64_t lead, const float *truth)
+{
+    size_t count = (size_t)(f->channels * f->rows * f->columns);
+    vit_moment m = {.year = f->about.start.year, .step = f->about.start.step + (lead + 1) * vit_dataset_dt(f->d)};
+    float *values = allocate(count * sizeof *values);
+    if (!values)
+        return CODE_NO_MEMORY;
+    memcpy(values, truth, count * sizeof *values);
+    int code = m.step < vit_dataset_steps(f->d, m.year) ? vit_dataset_mask(f->d, m, values) : CODE_GOOD;
+    if (!code)
+        code = write_field(f, f->truth, lead, values);
+    free(values);
+    return code;
+}
+
 int prediction_write(prediction_file *f, int64_t lead, const float *prediction, const float *truth)
 {
     int code = write_field(f, f->prediction, lead, prediction);
-    return code || !truth || !f->about.truth ? code : write_field(f, f->truth, lead, truth);
+    return code || !truth || !f->about.truth ? code : write_truth(f, lead, truth);
 }
 
 static void release(prediction_file *f)

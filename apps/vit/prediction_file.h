@@ -17,7 +17,8 @@ typedef struct prediction_about {
 
 /* The file appears under its path when it is whole. */
 int prediction_create(prediction_file **f, const char *path, const vit_dataset *d, const prediction_about *about);
-/* lead: 0 … leads-1, in their order.  Normalised fields [channel][row][column]; truth NULL: not known. */
+/* lead: 0 … leads-1, in their order.  Normalised fields [channel][row][column]; truth NULL: not known.  What the data
+ * miss of the truth is missing in the file, too, whatever it was filled with. */
 int prediction_write(prediction_file *f, int64_t lead, const float *prediction, const float *truth);
 int prediction_commit(prediction_file *f); /* frees f, also when it fails */
 void prediction_abandon(prediction_file *f);

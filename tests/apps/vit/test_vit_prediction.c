@@ -52,6 +52,16 @@ static void forget_times(const char *path)
     H5Fclose(file);
 }
 
+static void put_gap(const char *path, const hsize_t place[4])
+{
+    const float gap = NAN;
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), set = H5Dopen2(file, "fields", H5P_DEFAULT);
+    hid_t space = H5Dget_space(set), one = H5Screate(H5S_SCALAR);
+    H5Sselect_elements(space, H5S_SELECT_SET, 1, place);
+    assert_true(H5Dwrite(set, H5T_NATIVE_FLOAT, one, space, H5P_DEFAULT, &gap) >= 0);
+    H5Sclose(one), H5Sclose(space), H5Dclose(set), H5Fclose(file);
+}
+
 static vit_dataset *open_data(const char *sub, int64_t dt)
 {
     static char means[160], stds[160];
@@ -81,6 +91,7 @@ static void a_file_by_the_conventions(void **state)
     int file, variables;
     (void)state;
     put_year("data", 1996, 8, 60, 5);
+    put_gap(in_folder("data/1996.h5"), (hsize_t[]){5, 1, 2, 3}); /* v of the first lead */
     vit_dataset *d = open_data("data", 2);
     prediction_about about = {.start = {0, 3}, .leads = LEADS, .truth = true, .source = "storm, epoch 3"};
     must(prediction_create(&f, in_folder("x.nc"), d, &about));
@@ -123,6 +134,8 @@ static void a_file_by_the_conventions(void **state)
     read_all(file, "v_truth", got, true);
     assert_true(got[PLANE + 5] == -(double)(PLANE + 5 + 1000) * 4 + 20);
     assert_true(isnan(got[2 * PLANE]));
+    for (int i = 0; i < PLANE; i++)
+        assert_true(isnan(got[i]) == (i == 2 * 6 + 3));
     ok(nc_close(file));
     vit_dataset_close(d);
 }
