@@ -10,15 +10,15 @@
 enum { MOST_RANKS = 8, BATCH = 2, CHANNELS_OUT = 2 };
 
 /* 7 x 11 = 77 patches: divided by neither 2, 3 nor 4. */
-static const vit_shape shape = {.height = 14,
-                                .width = 22,
-                                .patch = 2,
-                                .channels_in = 3,
-                                .channels_out = CHANNELS_OUT,
-                                .embed = 32,
-                                .depth = 2,
-                                .heads = 4,
-                                .norm_eps = 1e-6};
+static vit_shape shape = {.height = 14,
+                          .width = 22,
+                          .patch = 2,
+                          .channels_in = 3,
+                          .channels_out = CHANNELS_OUT,
+                          .embed = 32,
+                          .depth = 2,
+                          .heads = 4,
+                          .norm_eps = 1e-6};
 
 typedef struct layout_case {
     int tensor, context, data;
@@ -55,10 +55,10 @@ static float *cut(const member *r, const float *whole, int64_t channels, const v
 
 static int train(member *r, const parallel *p, const vit_run *run)
 {
-    double losses[BATCH], weights[14];
+    double losses[BATCH], weights[64];
     vit_sums sums[BATCH * CHANNELS_OUT];
     uint64_t key = 4;
-    for (int j = 0; j < 14; j++)
+    for (int j = 0; j < shape.height; j++)
         weights[j] = 1 + 0.1 * (double)random_normal(key, (uint64_t)j);
     float *input = cut(r, r->input, shape.channels_in, run), *target = cut(r, r->target, CHANNELS_OUT, run);
     vit_batch b = {.input = input, .target = target};
@@ -267,8 +267,18 @@ static void all_layouts(void **state)
     compare_layouts(cases, n);
 }
 
+/* Last: as many patches as the original's base has, 45 x 90 over 4 and 3 ranks. */
+static void patches_of_base(void **state)
+{
+    (void)state;
+    static const layout_case cases[] = {{1, 4, 1, false, "ringX1o", 0}, {1, 3, 1, false, "megatron", 0}};
+    shape.height = 45, shape.width = 90, shape.patch = 1, shape.embed = 8, shape.heads = 2, shape.depth = 1;
+    compare_layouts(cases, sizeof cases / sizeof cases[0]);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(some_layouts), cmocka_unit_test(all_layouts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(some_layouts), cmocka_unit_test(all_layouts),
+                                       cmocka_unit_test(patches_of_base)};
     return cmocka_run_group_tests_name("vit_parallel", tests, NULL, NULL);
 }

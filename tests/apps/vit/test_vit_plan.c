@@ -72,6 +72,27 @@ static void less_with_more_ranks(void **state)
     assert_true(again.step > one.step && again.mfu < one.mfu);
 }
 
+/* Parts that do not divide: the rank with most, and the bytes of the smaller ones are not more. */
+static void uneven_parts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *setting;
+        int ranks;
+        int64_t most;
+    } rows[] = {{"base", "context_parallel=4", 4, 1013},
+                {"mp_p2_ring", "context_parallel=7", 7, 9258},
+                {"mp_p4_megatron", "context_parallel=64", 64, 254},
+                {"mp_p6", "context_parallel=64", 64, 113}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        vit_plan p;
+        char setting[32], *const settings[] = {setting, "global_batch_size=1", NULL};
+        snprintf(setting, sizeof setting, "%s", rows[i].setting);
+        plan(&p, rows[i].name, settings, rows[i].ranks);
+        assert_int_equal(p.tokens, rows[i].most);
+    }
+}
+
 static void refused(void **state)
 {
     (void)state;
@@ -90,6 +111,6 @@ static void refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(named_configurations), cmocka_unit_test(less_with_more_ranks),
-                                       cmocka_unit_test(refused)};
+                                       cmocka_unit_test(uneven_parts), cmocka_unit_test(refused)};
     return cmocka_run_group_tests_name("vit_plan", tests, NULL, NULL);
 }
