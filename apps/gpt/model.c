@@ -61,6 +61,7 @@ int gpt_model_create(gpt_model **result, const gpt_config *config, ringx_dtype d
     if (!m)
         return CODE_NO_MEMORY;
     m->config = *config, m->dtype = dtype, m->on = *on, m->groups = groups;
+    m->device = on->ops->device;
     if (groups.tensor && group_ranks(groups.tensor) == 1)
         m->groups.tensor = NULL;
     m->tensor_ranks = m->groups.tensor ? group_ranks(m->groups.tensor) : 1;

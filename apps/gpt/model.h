@@ -68,7 +68,7 @@ int gpt_model_initialise(gpt_model *m, uint64_t seed);
 
 typedef struct gpt_run {
     int64_t batch, tokens;          /* samples, and tokens of a whole sample */
-    int64_t chunk, loss_chunk;      /* tokens at a time, rounded up to NN_TILE; 0: all */
+    int64_t chunk, loss_chunk;      /* tokens at a time, rounded up to the device's tile (operators.h); 0: all */
     bool forward_only;              /* evaluation: no gradients */
     bool recompute;                 /* keep of a layer its input only */
     bool offload;                   /* with recompute: inputs of layers wait for backward in host memory */
@@ -121,6 +121,7 @@ typedef struct gpt_paper_rank { /* a rank on paper */
     int tensor_rank, tensor_ranks;
     int64_t local_tokens; /* of a sample */
     size_t workspace;     /* bytes of the attention's, the largest of all choices */
+    ringx_device device;
 } gpt_paper_rank;
 
 /* What gpt_model_create and gpt_model_prepare would hold on that rank, by the same functions.  Fails as they do. */

@@ -110,11 +110,16 @@ int model_rope_table(gpt_model *m)
     return code;
 }
 
-static int64_t chunk_of(int64_t chunk, int64_t tokens)
+static int64_t round_up(int64_t value, int64_t unit)
 {
-    if (chunk < 1 || chunk > tokens)
-        chunk = tokens;
-    return chunk < 1 ? NN_TILE : (chunk + NN_TILE - 1) / NN_TILE * NN_TILE;
+    return (value + unit - 1) / unit * unit;
+}
+
+/* Of so many tokens or, if that is less, all of them. */
+static int64_t chunk_of(int64_t chunk, int64_t tokens, int64_t tile)
+{
+    int64_t all = tokens < 1 ? NN_TILE : round_up(tokens, NN_TILE);
+    return chunk < 1 || chunk >= all || round_up(chunk, tile) >= all ? all : round_up(chunk, tile);
 }
 
 /* Which part of the inputs of layers is kept, and where. */
@@ -143,8 +148,8 @@ static int divide_inputs(gpt_model *m)
 static int count(gpt_model *m)
 {
     m->tokens = m->local_tokens * m->run.batch;
-    m->chunk = chunk_of(m->run.chunk, m->tokens);
-    m->loss_chunk = chunk_of(m->run.loss_chunk, m->tokens);
+    m->chunk = chunk_of(m->run.chunk, m->tokens, nn_tile(m->device));
+    m->loss_chunk = chunk_of(m->run.loss_chunk, m->tokens, nn_loss_tile(m->device));
     m->inputs = allocate((size_t)(m->config.layers + 1) * sizeof *m->inputs);
     m->kept = allocate((size_t)(one_for_all(m) ? 1 : m->config.layers) * sizeof *m->kept);
     if (!m->inputs || !m->kept)
@@ -276,7 +281,7 @@ int gpt_paper_memory(const gpt_config *config, ringx_dtype dtype, const gpt_run 
     if (!m)
         return CODE_NO_MEMORY;
     m->config = *config, m->dtype = dtype, m->run = *run;
-    m->tensor_rank = rank->tensor_rank, m->tensor_ranks = rank->tensor_ranks;
+    m->device = rank->device, m->tensor_rank = rank->tensor_rank, m->tensor_ranks = rank->tensor_ranks;
     m->local_tokens = rank->local_tokens, m->workspace_bytes = rank->workspace;
     int code = on_paper(m, memory);
     free(m->inputs);

@@ -40,7 +40,8 @@ typedef struct masked_plans { /* for samples whose documents have these bounds *
 struct gpt_model {
     gpt_config config;
     ringx_dtype dtype;
-    nn_context on;
+    nn_context on;       /* of zeros on paper */
+    ringx_device device; /* its */
     gpt_groups groups;
     int tensor_rank, tensor_ranks;
     int64_t q_width, kv_width, inner, vocabulary, first_word; /* this rank's */

@@ -46,7 +46,7 @@ static int look_at_place(paper_plan *p, const config *c, const gpt_settings *s, 
                          const int at[AXES])
 {
     gpt_paper_rank rank = {at[AXIS_TENSOR], p->size[AXIS_TENSOR], a->local_tokens[at[AXIS_CONTEXT]],
-                           a->workspace[at[AXIS_CONTEXT]]};
+                           a->workspace[at[AXIS_CONTEXT]], (ringx_device)c->device};
     gpt_memory model;
     int code = gpt_paper_memory(&s->model, s->dtype, &s->run, &rank, &model);
     if (!code && model.elements > p->most_parameters)
@@ -76,7 +76,7 @@ static int look_at_ranks(paper_plan *p, const config *c, const gpt_settings *s, 
         for (at[AXIS_CONTEXT] = 0; at[AXIS_CONTEXT] < p->size[AXIS_CONTEXT] && !code; at[AXIS_CONTEXT]++)
             code = look_at_place(p, c, s, a, at);
     gpt_memory whole = {.device = 0};
-    gpt_paper_rank alone = {0, 1, 0, 0};
+    gpt_paper_rank alone = {.tensor_ranks = 1};
     if (!code)
         code = gpt_paper_memory(&s->model, s->dtype, &s->run, &alone, &whole);
     p->parameters = whole.elements;

@@ -234,7 +234,7 @@ static int one_chunk(const nn_context *on, const nn_loss *l, const chunk &c)
 
 int nn_cuda_loss(const nn_context *on, const nn_loss *l)
 {
-    int64_t size = nn_loss_chunk(l);
+    int64_t most = nn_loss_tile(RINGX_CUDA), size = nn_loss_chunk(l) < most ? nn_loss_chunk(l) : most;
     chunk c = {};
     c.count = l->count, c.first_word = l->first, c.stride = nn_loss_stride(l), c.scale = l->scale;
     c.logits = (float *)l->workspace;

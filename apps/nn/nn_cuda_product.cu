@@ -318,21 +318,48 @@ int nn_cuda_multiply(const nn_context *on, const nn_product *p)
 
 /* ---- linear layers ---- */
 
+/* Rows of tokens from the first on, as many of its tile as there are: tiles are the same whatever the calls. */
+static nn_linear tile_of(const nn_linear *l, int64_t first)
+{
+    nn_linear t = *l;
+    int64_t rest = l->tokens - first, most = nn_tile(RINGX_CUDA);
+    t.tokens = rest < most ? rest : most;
+    struct {
+        nn_array *rows;
+        int64_t width;
+    } const all[] = {{&t.x, l->in}, {&t.y, l->out}, {&t.dy, l->out}, {&t.dx, l->in}};
+    for (int i = 0; i < 4; i++) {
+        nn_array *a = all[i].rows;
+        int64_t stride = a->stride ? a->stride : all[i].width;
+        if (a->data)
+            a->data = (char *)a->data + (size_t)(first * stride) * dtype_bytes(a->dtype);
+    }
+    return t;
+}
+
+static int by_tiles(const nn_context *on, const nn_linear *l, nn_linear_step step)
+{
+    int code = CODE_GOOD;
+    for (int64_t first = 0; first < l->tokens && !code; first += nn_tile(RINGX_CUDA)) {
+        nn_linear tile = tile_of(l, first);
+        nn_product p = nn_linear_product(&tile, step);
+        code = nn_cuda_multiply(on, &p);
+    }
+    return code;
+}
+
 int nn_cuda_linear_forward(const nn_context *on, const nn_linear *l)
 {
-    nn_product p = nn_linear_product(l, NN_LINEAR_FORWARD);
-    return nn_cuda_multiply(on, &p);
+    return by_tiles(on, l, NN_LINEAR_FORWARD);
 }
 
 int nn_cuda_linear_backward_input(const nn_context *on, const nn_linear *l)
 {
-    nn_product p = nn_linear_product(l, NN_LINEAR_BACKWARD_INPUT);
-    return nn_cuda_multiply(on, &p);
+    return by_tiles(on, l, NN_LINEAR_BACKWARD_INPUT);
 }
 
 int nn_cuda_linear_backward_weight(const nn_context *on, const nn_linear *l)
 {
-    nn_product p = nn_linear_product(l, NN_LINEAR_BACKWARD_WEIGHT);
-    int code = nn_cuda_multiply(on, &p);
+    int code = by_tiles(on, l, NN_LINEAR_BACKWARD_WEIGHT);
     return code || !l->dbias ? code : nn_cuda_sum_columns(on, l->tokens, l->out, l->dy, l->dbias);
 }

@@ -35,3 +35,13 @@ void nn_close(nn_context *on)
         nn_cuda_close(on);
     *on = (nn_context){.ops = NULL};
 }
+
+int64_t nn_tile(ringx_device device)
+{
+    return device == RINGX_CUDA ? 8192 : NN_TILE;
+}
+
+int64_t nn_loss_tile(ringx_device device)
+{
+    return device == RINGX_CUDA ? 4096 : NN_TILE;
+}

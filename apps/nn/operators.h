@@ -6,8 +6,7 @@
  * arithmetic and sums are float (long sums double).  Gradients of activations (dx, …) are overwritten; gradients of
  * parameters are float and are added to.  Results do not depend on the number of threads.  Operators over rows of
  * tokens may be called for a piece of the tokens at a time: no bit changes as long as pieces begin at multiples of
- * NN_TILE.  With CUDA that does not hold for matrix products (linear layers, the loss): those give the same bits for
- * the same call only, since other sizes may be summed in another order.
+ * nn_tile(device), those of the loss at multiples of nn_loss_tile(device).
  *
  * Pointers are to memory of the context's device (positions and double results too).  Functions return exit codes; with
  * CUDA they enqueue on the context's stream and return: nothing waits for the device but nn_open, nn_close and `wait`,
@@ -22,6 +21,9 @@ extern "C" {
 #endif
 
 #define NN_TILE 128 /* tokens */
+/* CPUs: NN_TILE.  CUDA: a few thousand, since a matrix product over fewer would not fill a device. */
+int64_t nn_tile(ringx_device device);
+int64_t nn_loss_tile(ringx_device device);
 
 typedef struct nn_array { /* [rows][columns], or one row */
     void *data;
@@ -125,7 +127,7 @@ typedef struct nn_reduce {
  * not looked at. */
 typedef struct nn_loss {
     int64_t tokens, width, first, count;
-    int64_t chunk; /* rounded up to a multiple of NN_TILE */
+    int64_t chunk; /* rounded up to a multiple of NN_TILE; CUDA: at most nn_loss_tile are done at a time */
     nn_array hidden, weight;
     const int32_t *targets; /* [tokens] */
     const float *mask;      /* [tokens]; NULL: all 1 */
