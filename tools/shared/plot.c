@@ -164,6 +164,7 @@ static void draw(FILE *to, const plot *p)
     }
     if (p->share)
         y = (axis){0, y.high > 1 ? y.high : 1, false};
+    y.log = y.log && y.high >= 3 * y.low; /* else few of 1, 2, 5 times a power of ten would lie in it */
     widen(&x);
     widen(&y);
     int height = TOP + 20 + 18 * (int)p->n_series;
