@@ -224,7 +224,8 @@ static void describe(const vit_prediction *p, char title[160], char subtitle[160
                  vit_acc(&t->sums[p->channel]), t->losses[0]);
 }
 
-static int write_pictures(const vit_prediction *p)
+/* What the data miss of the truth is grey; that is the truth's last use. */
+static int write_pictures(vit_prediction *p)
 {
     const vit_config *c = p->t.c;
     int64_t at = p->channel * c->img_size[0] * c->img_size[1];
@@ -234,7 +235,9 @@ static int write_pictures(const vit_prediction *p)
     f.title = title, f.subtitle = subtitle;
     describe(p, title, subtitle);
     snprintf(path, sizeof path, "%s/output_image.png", p->folder);
-    int code = vit_figure_write(&f, path);
+    int code = p->known ? vit_dataset_mask(p->t.valid, moment_of(p, p->set->steps - 1), p->truth) : CODE_GOOD;
+    if (!code)
+        code = vit_figure_write(&f, path);
     snprintf(path, sizeof path, "%s/forecast.png", p->folder);
     f.difference = true;
     return code ? code : vit_figure_write(&f, path);

@@ -152,7 +152,9 @@ int vit_model_put(vit_model *m, size_t i, const float *values)
     uint16_t *halves = m->dtype == RINGX_F32 ? NULL : allocate(p->count * sizeof *halves);
     if (m->dtype != RINGX_F32 && !halves)
         return CODE_NO_MEMORY;
-    for (size_t j = 0; j < p->count && halves; j++)
+    size_t rounded = halves ? p->count : 0;
+#pragma omp parallel for schedule(static)
+    for (size_t j = 0; j < rounded; j++)
         halves[j] = float_to_half(m->dtype, values[j]);
     from = halves ? (const void *)halves : from;
     int code =
