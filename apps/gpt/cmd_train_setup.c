@@ -3,27 +3,12 @@
 #include "gpt/cmd_train.h"
 
 #include "gpt/model_config.h"
+#include "train/device_data.h"
 #include "train/group_nccl.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Ranks with a GPU each talk by NCCL. */
-static int use_gpus(training *t)
-{
-    group *const groups[] = {t->p.tensor, t->p.context, t->p.gradient};
-    bool used = true, all = true;
-    int code = CODE_GOOD;
-    for (int i = 0; i < 3 && !code && t->on.ops->device == RINGX_CUDA; i++)
-        if (group_ranks(groups[i]) > 1) {
-            code = group_use_gpus(groups[i], t->on.stream, &used);
-            all = all && used;
-        }
-    if (!code && !all && t->log)
-        fprintf(t->log, " note: ranks share a GPU, or there is no NCCL: their transfers go through host memory\n");
-    return group_agree(t->world, code);
-}
 
 static int set_up_groups(training *t)
 {
@@ -37,7 +22,9 @@ static int set_up_groups(training *t)
     code = group_agree(t->world, code);
     if (!code)
         code = parallel_create(&t->p, t->world, size, axes);
-    return code ? code : use_gpus(t);
+    if (!code && t->on.ops->device == RINGX_CUDA)
+        code = parallel_use_gpus(&t->p, t->on.stream, t->log);
+    return code;
 }
 
 /* ---- model ---- */
@@ -172,7 +159,9 @@ int training_create(training *t, group *world, config *c, FILE *log)
     t->log = group_rank(world) == 0 ? log : NULL;
     t->rates = lr_schedule_of(c);
     t->scaler = loss_scaler_of(c);
-    int code = group_agree(world, nn_open(&t->on, (ringx_device)c->device));
+    int code = device_choose(world, (ringx_device)c->device);
+    if (!code)
+        code = group_agree(world, nn_open(&t->on, (ringx_device)c->device));
     if (!code)
         code = set_up_groups(t);
     if (!code)

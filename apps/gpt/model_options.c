@@ -4,6 +4,7 @@
 
 #include "gpt/hf_files.h"
 #include "gpt/model_parts.h"
+#include "train/device_data.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -64,6 +65,8 @@ int session_open(model_session *s, const model_settings *model, const tokenizer_
                     group_ranks(s->world));
     if (!code)
         code = parallel_create(&s->ranks, s->world, (int[AXES]){tensor, group_ranks(s->world) / tensor, 1}, NULL);
+    if (!code)
+        code = device_choose(s->world, (ringx_device)model->device);
     if (!code)
         code = group_agree(s->world, nn_open(&s->on, (ringx_device)model->device));
     if (!code)

@@ -5,6 +5,8 @@
 #include "train/group_nccl.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #define PIECE_BYTES ((size_t)1 << 26) /* of host memory at a time */
 
@@ -31,6 +33,43 @@ int device_walk(ringx_device device, float *values, size_t count, bool back, dev
     }
     free(host);
     return code;
+}
+
+/* ---- which device ---- */
+
+/* How many ranks before this one are on the same machine. */
+static int local_rank(group *world, int *rank)
+{
+    struct host_name {
+        char text[256];
+    } mine = {{0}}, *all = allocate((size_t)group_ranks(world) * sizeof *all);
+    int code = all ? CODE_GOOD : CODE_NO_MEMORY;
+    if (!code && gethostname(mine.text, sizeof mine.text - 1) != 0)
+        code = fail(CODE_INTERNAL, "this machine has no name");
+    code = group_agree(world, code);
+    if (!code)
+        code = group_gather(world, &mine, sizeof mine, all);
+    *rank = 0;
+    for (int r = 0; r < group_rank(world) && !code; r++)
+        *rank += strcmp(all[r].text, mine.text) == 0;
+    free(all);
+    return code;
+}
+
+int device_choose(group *world, ringx_device device)
+{
+    int rank, count = 0;
+    if (device == RINGX_CPU)
+        return CODE_GOOD;
+    int code = local_rank(world, &rank);
+    if (code)
+        return code;
+    code = fail_status(ringx_device_count(device, &count), "devices of this machine");
+    if (!code && count < 1)
+        code = fail(CODE_CONFIGURATION, "this machine has no CUDA device; device must be cpu");
+    if (!code)
+        code = fail_status(ringx_device_use(device, rank % count), "device %d", rank % count);
+    return group_agree(world, code);
 }
 
 /* ---- groups ---- */

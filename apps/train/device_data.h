@@ -6,6 +6,10 @@
 
 #include "train/group.h"
 
+/* Collective over world: of the devices of this machine, the ranks here take one each, in turn if there are fewer; the
+ * calling thread's current device from now on.  CPUs: nothing to do. */
+int device_choose(group *world, ringx_device device);
+
 /* Calls visit on host memory that holds values[0 … count-1], piece by piece in their order; `back`: pieces are copied
  * back after it.  first: the piece's place.  Ends at the first code that is not CODE_GOOD. */
 typedef int device_visit(void *context, float *values, size_t first, size_t count);

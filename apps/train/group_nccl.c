@@ -236,3 +236,19 @@ void gpus_destroy(group *g)
 }
 
 #endif
+
+int parallel_use_gpus(const parallel *p, void *stream, FILE *log)
+{
+    group *const groups[] = {p->tensor, p->context, p->gradient};
+    bool all = true;
+    int code = CODE_GOOD;
+    for (int i = 0; i < 3 && !code; i++) {
+        bool used = true;
+        if (group_ranks(groups[i]) > 1)
+            code = group_use_gpus(groups[i], stream, &used);
+        all = all && used;
+    }
+    if (!code && !all && log)
+        fprintf(log, " note: ranks share a GPU, or this build has no NCCL: transfers go through host memory\n");
+    return group_agree(p->world, code);
+}

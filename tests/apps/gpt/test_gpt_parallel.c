@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Loss and every gradient over tensor × context ranks equal those of one rank, for presets and odd lengths. */
+/* Loss and every gradient over tensor × context ranks equal those of one rank, for presets and odd lengths; on a GPU,
+ * where there is one, with all ranks on it. */
 #include "llama_case.h"
+
+#include "train/device_data.h"
 
 #include <omp.h>
 #include <pthread.h>
@@ -17,6 +20,8 @@ typedef struct layout_case {
 typedef struct member {
     const layout_case *c;
     const llama_batch *b;
+    ringx_device device;
+    nn_context on;
     group *world;
     gpt_config config;
     double nll;
@@ -25,7 +30,20 @@ typedef struct member {
     size_t n_parameters;
     const gpt_parameter *parameters;
     gpt_model *m;
+    float *gradients, *weights; /* copies in host memory */
 } member;
+
+static int copy_of(ringx_device device, const void *there, size_t bytes, float **host)
+{
+    *host = allocate(bytes);
+    return *host ? fail_status(ringx_memory_copy(device, *host, there, bytes), "%zu bytes", bytes) : CODE_NO_MEMORY;
+}
+
+static int to_device(ringx_device device, void **there, const void *host, size_t bytes)
+{
+    ringx_status status = ringx_memory_alloc(device, bytes, there);
+    return fail_status(status ? status : ringx_memory_copy(device, *there, host, bytes), "%zu bytes", bytes);
+}
 
 /* This rank's tokens of the first c->tokens of each sample. */
 static gpt_batch shard(const member *r, int32_t *ids, int32_t *targets, float *mask)
@@ -39,29 +57,57 @@ static gpt_batch shard(const member *r, int32_t *ids, int32_t *targets, float *m
     return (gpt_batch){ids, targets, mask};
 }
 
-static int train(member *r, const gpt_groups *groups)
+/* Loss and gradients of the whole, on every rank. */
+static int differentiate(member *r, const gpt_groups *groups)
 {
     int32_t ids[192], targets[192];
     float mask[192];
+    void *there[3] = {NULL};
+    gpt_batch host = shard(r, ids, targets, mask);
+    const void *const from[3] = {host.ids, host.targets, host.mask};
+    int code = CODE_GOOD;
+    for (int i = 0; i < 3 && !code; i++)
+        code = to_device(r->device, &there[i], from[i], sizeof ids);
+    gpt_batch batch = {there[0], there[1], there[2]};
+    if (!code)
+        code = gpt_model_train(r->m, &batch, 0.01, &r->nll);
+    if (!code && groups->context)
+        code = group_sum(groups->context, &r->nll);
+    if (!code && groups->context)
+        code = device_all_reduce(groups->context, r->device, GROUP_SUM, gpt_model_gradients(r->m),
+                                 gpt_model_elements(r->m));
+    for (int i = 0; i < 3; i++)
+        ringx_memory_free(r->device, there[i]);
+    return code;
+}
+
+static int train(member *r, const gpt_groups *groups)
+{
     ringx_options options = RINGX_OPTIONS_INIT;
     options.preset = r->c->preset, options.threads = 1;
     gpt_run run = {.batch = r->b->samples, .tokens = r->c->tokens, .recompute = true, .attention = &options};
-    int code = gpt_model_create(&r->m, &r->config, RINGX_F32, &cpu, *groups);
+    int code = nn_open(&r->on, r->device);
+    if (!code)
+        code = gpt_model_create(&r->m, &r->config, RINGX_F32, &r->on, *groups);
     if (!code)
         code = gpt_model_initialise(r->m, 42);
     if (!code)
         code = gpt_model_prepare(r->m, &run);
+    if (!code)
+        code = differentiate(r, groups);
     if (code)
         return code;
-    gpt_batch batch = shard(r, ids, targets, mask);
-    code = gpt_model_train(r->m, &batch, 0.01, &r->nll);
-    if (!code && groups->context)
-        code = group_sum(groups->context, &r->nll);
-    if (!code && groups->context)
-        code = group_all_reduce(groups->context, GROUP_SUM, GROUP_F32, gpt_model_gradients(r->m),
-                                gpt_model_elements(r->m));
+    size_t bytes = gpt_model_elements(r->m) * sizeof(float);
+    code = copy_of(r->device, gpt_model_gradients(r->m), bytes, &r->gradients);
     r->n_parameters = gpt_model_parameters(r->m, &r->parameters);
-    return code;
+    return code ? code : copy_of(r->device, gpt_model_weights(r->m), bytes, &r->weights);
+}
+
+static void finish(member *r)
+{
+    free(r->gradients), free(r->weights);
+    gpt_model_destroy(r->m);
+    nn_close(&r->on);
 }
 
 static void *one_rank(void *argument)
@@ -87,10 +133,8 @@ static void compare(const member *found, const member *right)
         fail_msg("nll is %.9g; it must be %.9g", found->nll, right->nll);
     for (size_t i = 0; i < right->n_parameters; i++) {
         const gpt_parameter *p = &found->parameters[i], *q = &right->parameters[i];
-        const float *part = gpt_model_gradients(found->m) + p->offset;
-        const float *whole = gpt_model_gradients(right->m) + q->offset;
-        const float *w = (const float *)gpt_model_weights(found->m) + p->offset;
-        const float *v = (const float *)gpt_model_weights(right->m) + q->offset;
+        const float *part = found->gradients + p->offset, *whole = right->gradients + q->offset;
+        const float *w = found->weights + p->offset, *v = right->weights + q->offset;
         double difference = 0, size = 0;
         for (int64_t j = 0; j < (int64_t)p->count; j++) {
             int64_t at = (p->first_row + j / p->local_columns) * p->columns + p->first_column + j % p->local_columns;
@@ -104,6 +148,8 @@ static void compare(const member *found, const member *right)
     }
 }
 
+static ringx_device device; /* of the test that runs */
+
 static void run_ranks(const layout_case *c, const llama_batch *b, const gpt_config *config, member *members)
 {
     int ranks = c->tensor * c->context;
@@ -112,6 +158,7 @@ static void run_ranks(const layout_case *c, const llama_batch *b, const gpt_conf
     good(group_threads(ranks, groups));
     for (int r = 0; r < ranks; r++) {
         members[r] = (member){.c = c, .b = b, .world = groups[r], .config = *config, .nll = NAN};
+        members[r].device = device;
         assert_int_equal(pthread_create(&threads[r], NULL, one_rank, &members[r]), 0);
     }
     for (int r = 0; r < ranks; r++)
@@ -124,9 +171,8 @@ static void run_ranks(const layout_case *c, const llama_batch *b, const gpt_conf
     }
 }
 
-static void layouts_agree_with_one_rank(void **state)
+static void check_layouts(void)
 {
-    (void)state;
     static const layout_case cases[] = {
         {1, 2, "ringX3", 96, false},  {1, 3, "ringX4o", 96, false}, {1, 4, "zigzag", 96, false},
         {1, 2, "ulysses", 96, true},  {2, 1, "ringX2o", 96, false}, {2, 2, "ringX3", 96, true},
@@ -145,11 +191,31 @@ static void layouts_agree_with_one_rank(void **state)
         run_ranks(&cases[i], &b, &config, members);
         for (int r = 0; r < cases[i].tensor * cases[i].context; r++) {
             compare(&members[r], &one);
-            gpt_model_destroy(members[r].m);
+            finish(&members[r]);
         }
-        gpt_model_destroy(one.m);
+        finish(&one);
     }
     llama_batch_free(&b);
+}
+
+static void layouts_agree_with_one_rank(void **state)
+{
+    (void)state;
+    device = RINGX_CPU;
+    check_layouts();
+}
+
+static void layouts_agree_on_a_gpu(void **state)
+{
+    (void)state;
+    int count = 0;
+    good(fail_status(ringx_device_count(RINGX_CUDA, &count), "devices"));
+    if (count == 0) {
+        fprintf(stderr, "skipped: no CUDA device\n");
+        skip();
+    }
+    device = RINGX_CUDA;
+    check_layouts();
 }
 
 static void refused_by_name(void **state)
@@ -173,6 +239,6 @@ static void refused_by_name(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(layouts_agree_with_one_rank),
-                                       cmocka_unit_test(refused_by_name)};
+                                       cmocka_unit_test(layouts_agree_on_a_gpu), cmocka_unit_test(refused_by_name)};
     return cmocka_run_group_tests_name("gpt_parallel", tests, NULL, NULL);
 }
