@@ -65,8 +65,9 @@ static const char *preset_of(const char *name)
 }
 
 /* Each name once, in the order of its first layer. */
-static int choose_attention(gpt_settings *s, const text_list *layers)
+static int choose_attention(gpt_settings *s, const config *c)
 {
+    const text_list *layers = &c->attention;
     s->attention = allocate(layers->count * sizeof *s->attention);
     s->attention_of = allocate(layers->count * sizeof *s->attention_of);
     if (!s->attention || !s->attention_of)
@@ -78,6 +79,7 @@ static int choose_attention(gpt_settings *s, const text_list *layers)
             first++;
         if (first == i) {
             s->attention[count] = (ringx_options)RINGX_OPTIONS_INIT;
+            s->attention[count].deterministic = c->deterministic;
             s->attention[count++].preset = preset_of(layers->items[i]);
         }
         s->attention_of[i] = first == i ? count - 1 : s->attention_of[first];
@@ -98,7 +100,7 @@ int gpt_settings_create(gpt_settings *s, const config *c, int64_t vocabulary)
                        .offload = c->checkpoint_activations && c->checkpoint_in_cpu,
                        .partition = c->checkpoint_activations && c->partition_activations,
                        .document_masks = c->document_mask};
-    int code = choose_attention(s, &c->attention);
+    int code = choose_attention(s, c);
     if (code)
         gpt_settings_destroy(s);
     return code;

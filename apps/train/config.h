@@ -64,6 +64,7 @@ typedef struct config {
     int64_t zero_stage, allgather_bucket_size, reduce_bucket_size;
     bool overlap_comm, reduce_scatter, contiguous_gradients, allgather_partitions;
     int64_t device; /* ringx_device */
+    bool deterministic;
     /* precision */
     int64_t precision;
     bool bf16, bf16_enabled, fp16, fp16_enabled, fp32_allreduce;

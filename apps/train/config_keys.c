@@ -103,6 +103,7 @@ const config_key config_keys[] = {
     {"zero_optimization.reduce_bucket_size", KEY_INT, F(reduce_bucket_size), 1, MANY, NULL, "5e8"},
     {"zero_optimization.contiguous_gradients", KEY_BOOL, F(contiguous_gradients), 0, 1, NULL, "true"},
     {"device", KEY_CHOICE, F(device), 0, 0, devices, "cpu"},
+    {"deterministic", KEY_BOOL, F(deterministic), 0, 1, NULL, "false"},
     /* precision */
     {"precision", KEY_CHOICE, F(precision), 0, 0, precisions, "fp32"},
     {"fp32_allreduce", KEY_BOOL, F(fp32_allreduce), 0, 1, NULL, "false"},
