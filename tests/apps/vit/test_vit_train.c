@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Whole training runs on threads: every layout has the curve of losses and the scores of one rank; runs in pieces end
- * where the whole one does, in all precisions; what is not finite is named; what cannot be trained is refused. */
+ * where the whole one does, in all precisions; what is not finite is named; what cannot be trained is refused.
+ *   RINGX_LONG=1: all layouts, else every other one */
 #include "apps/train/group_ranks.h"
 #include "apps/vit/vit_waves.h"
 
@@ -123,6 +124,7 @@ static void curves_of_all_layouts(void **state)
         {2, 1, 1, 0, "megatron", "tp-cp-dp"}, {1, 2, 1, 1, "ringX", "cp-tp-dp"},   {1, 4, 1, 0, "ring", "tp-cp-dp"},
         {1, 3, 1, 1, "ringX3b", "tp-cp-dp"},  {2, 2, 1, 1, "ulysses", "cp-tp-dp"}, {1, 1, 2, 0, "ringX", "tp-cp-dp"},
         {1, 1, 4, 1, "ringX", "dp-cp-tp"},    {2, 2, 2, 1, "ringX1o", "dp-cp-tp"}, {2, 2, 2, 0, "ringX1o", "cp-tp-dp"}};
+    size_t every = getenv("RINGX_LONG") ? 1 : 2;
     for (int d = 0; d < 2; d++) { /* without and with dropout */
         run one = {.ranks = 1, .steps = STEPS};
         set(&one, "save_path=%s/curve%d", folder, d);
@@ -130,7 +132,7 @@ static void curves_of_all_layouts(void **state)
         set(&one, "num_iters=40");
         run_good(&one);
         assert_true(one.losses[STEPS - 1] < 0.9 * one.losses[0]);
-        for (size_t i = d ? 4 : 0; i < (d ? 5 : sizeof cases / sizeof *cases); i++) {
+        for (size_t i = d ? 4 : 0; i < (d ? 5 : sizeof cases / sizeof *cases); i += every) {
             const layout_case *l = &cases[i];
             run r = {.ranks = l->tp * l->cp * l->dp, .steps = STEPS};
             set(&r, "save_path=%s/curve%d_%zu", folder, d, i);
