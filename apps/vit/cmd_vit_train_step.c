@@ -158,7 +158,7 @@ int vit_training_evaluate(vit_training *t, int64_t batches, vit_scores *s)
     s->loss = 0, s->samples = 0;
     for (int64_t c = 0; c < t->c->n_out_channels; c++)
         s->rmse[c] = s->acc[c] = 0;
-    int code = vit_loader_seek(t->valid_batches, 0, 0);
+    int code = group_agree(t->world, vit_loader_seek(t->valid_batches, 0, 0));
     for (int64_t i = 0; i < batches && !code; i++) {
         code = group_agree(t->world, vit_loader_next(t->valid_batches, &b));
         if (!code)
