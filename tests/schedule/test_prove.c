@@ -12,7 +12,12 @@
 
 #include "schedule/schedules.h"
 
-#if defined(__SANITIZE_THREAD__)
+#ifdef __has_feature /* clang's way to say what gcc says by macros */
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define SANITIZED
+#endif
+#endif
+#if defined(SANITIZED) || defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define MOST_RANKS 24 /* a slow build that is after other things */
 #else
 #define MOST_RANKS 64
