@@ -63,7 +63,7 @@ static int one_step(vit_training *t, const char *const *files, bool *asked, bool
         code = stop_asked(t->world, asked);
     if (!code && ends)
         next_epoch(t);
-    if (!code && (ends || last || *asked)) {
+    if (!code && (ends || last || *asked) && vit_training_saves(t)) {
         code = vit_training_save(t, files);
         *saved = true;
     }

@@ -129,6 +129,11 @@ static json_t *state_of(const vit_training *t)
                      (json_int_t)s->good, "skipped", (json_int_t)s->skipped, "row", (json_int_t)s->skipped_in_row);
 }
 
+bool vit_training_saves(const vit_training *t)
+{
+    return strcmp(t->c->save_path, "/dev/null") != 0;
+}
+
 int vit_training_save(vit_training *t, const char *const *files)
 {
     piece_list l;
@@ -230,8 +235,9 @@ static int take(vit_training *t, const checkpoint *from, bool weights_only)
 
 int vit_training_resume(vit_training *t, bool weights_only)
 {
-    checkpoint from;
-    int code = checkpoint_find_named(t->world, t->c->save_path, VIT_CHECKPOINTS, -1, &from);
+    checkpoint from = {.iteration = -1};
+    bool none = !vit_training_saves(t);
+    int code = none ? CODE_GOOD : checkpoint_find_named(t->world, t->c->save_path, VIT_CHECKPOINTS, -1, &from);
     if (code)
         return code;
     if (*from.refused)

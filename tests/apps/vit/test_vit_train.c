@@ -326,6 +326,21 @@ static void lines_and_files_of_a_run(void **state)
     free(latest);
 }
 
+/* Nothing is written, nothing looked for. */
+static void without_checkpoints(void **state)
+{
+    (void)state;
+    run r = {.ranks = 2};
+    set(&r, "save_path=/dev/null");
+    set(&r, "num_iters=4"); /* less than an epoch */
+    run_good(&r);
+    assert_int_equal(r.iteration, 4);
+    assert_true(r.loss > 0);
+    run_good(&r);
+    assert_int_equal(r.iteration, 4); /* from the beginning */
+    assert_int_equal(access("checkpoints", F_OK), -1);
+}
+
 static void fails(run *r, int code, const char *says)
 {
     group_run runs[MOST_GROUP_RANKS];
@@ -416,12 +431,10 @@ static void a_signal_saves(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(curves_of_all_layouts),
-                                       cmocka_unit_test(pieces_end_as_the_whole),
-                                       cmocka_unit_test(memory_is_that_of_the_plan),
-                                       cmocka_unit_test(lines_and_files_of_a_run),
-                                       cmocka_unit_test(refused_on_every_rank),
-                                       cmocka_unit_test(what_is_not_finite),
-                                       cmocka_unit_test(a_signal_saves)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(curves_of_all_layouts),      cmocka_unit_test(pieces_end_as_the_whole),
+        cmocka_unit_test(memory_is_that_of_the_plan), cmocka_unit_test(lines_and_files_of_a_run),
+        cmocka_unit_test(without_checkpoints),        cmocka_unit_test(refused_on_every_rank),
+        cmocka_unit_test(what_is_not_finite),         cmocka_unit_test(a_signal_saves)};
     return cmocka_run_group_tests_name("vit_train", tests, make_data, remove_folder);
 }
