@@ -69,8 +69,9 @@ int vit_set_up_model(vit_training *t);
 int vit_run_folder(vit_training *t); /* <expdir>/<config>/<tp·cp>MP/<run_num> */
 vit_data_options vit_data_of(const vit_config *c, const char *folder, int64_t limit);
 
-bool vit_training_saves(const vit_training *t); /* not if save_path is /dev/null: there are no checkpoints */
-/* cmd_vit_train_state.c.  files: rank 0's configuration files, to be copied. */
+/* cmd_vit_train_state.c.  Whether there are checkpoints: not if save_path is /dev/null. */
+bool vit_training_saves(const vit_training *t);
+/* files: rank 0's configuration files, to be copied. */
 int vit_training_save(vit_training *t, const char *const *files);
 /* The newest checkpoint of save_path; iteration stays 0 if there is none.  weights_only: to predict with. */
 int vit_training_resume(vit_training *t, bool weights_only);
