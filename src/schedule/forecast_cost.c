@@ -212,7 +212,7 @@ ringx_cost ringx__cost_exchange(const ringx_costs *c, int rank, uint32_t number)
     return (ringx_cost){.latency = latency * 1e-6, .work = m->step_overhead_us * 1e-6 + moving};
 }
 
-static double op_gbs(const ringx_machine *m, int op)
+static double op_gbs(const ringx_machine *m, ringx_op op)
 {
     double own = op == RINGX_BROADCAST        ? m->broadcast_gbs
                  : op == RINGX_ALLGATHER      ? m->allgather_gbs
