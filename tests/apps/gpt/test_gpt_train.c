@@ -243,7 +243,7 @@ static void forms_have_the_gradients_of_one_rank(void **state)
     run one[2] = {{.ranks = 1}, {.ranks = 1}}; /* plain, masked */
     for (int masked = 0; masked < 2; masked++) {
         stored alone, many;
-        char name[2][16];
+        char name[2][32];
         run *right = &one[masked], r = {.ranks = 4};
         for (int k = 0; k < 2; k++) {
             snprintf(name[k], sizeof name[k], "form%d%d", masked, k);
