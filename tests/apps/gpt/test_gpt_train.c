@@ -203,6 +203,33 @@ typedef struct layout_case {
 } layout_case;
 
 /* After one step Adam's first moment is the clipped gradient times 0.1. */
+static void check_layout(const layout_case *l)
+{
+    char what[96];
+    stored many;
+    run r = {.ranks = l->tp * l->cp * l->dp};
+    snprintf(what, sizeof what, "tensor %d, context %d, data %d, stage %d, %d micro-steps, %s", l->tp, l->cp, l->dp,
+             l->stage, l->steps, l->preset);
+    set(&r, "train_iters=1");
+    set(&r, "save=%s/many", folder);
+    set(&r, "model_parallel_size=%d", l->tp);
+    set(&r, "context_parallel_size=%d", l->cp);
+    set(&r, "zero_optimization.stage=%d", l->stage);
+    set(&r, "gradient_accumulation_steps=%d", l->steps);
+    set(&r, "attention_config=%s*all", l->preset);
+    run_good(&r);
+    open_stored(&many, "many", &one_rank);
+    expect_near(&many, &one_rank, "m/", 1e-5, what);
+    if (!(fabs(r.loss - one_rank_run.loss) <= 1e-5 * one_rank_run.loss) ||
+        !(fabs(r.norm - one_rank_run.norm) <= 1e-5 * one_rank_run.norm))
+        fail_msg("%s: loss %.9g, norm %.9g; one rank has %.9g, %.9g", what, r.loss, r.norm, one_rank_run.loss,
+                 one_rank_run.norm);
+    close_stored(&many);
+    char saved[128];
+    snprintf(saved, sizeof saved, "%s/many", folder);
+    assert_int_equal(folder_remove(saved), CODE_GOOD);
+}
+
 static void layouts_have_the_gradients_of_one_rank(void **state)
 {
     (void)state;
@@ -210,30 +237,23 @@ static void layouts_have_the_gradients_of_one_rank(void **state)
         {1, 2, 1, 0, 1, "ringX3"},  {1, 4, 1, 1, 1, "ringX4o"}, {1, 3, 1, 2, 2, "ringX2o"}, {2, 1, 1, 1, 2, "ringX3"},
         {2, 2, 1, 2, 1, "zigzag"},  {1, 2, 2, 1, 2, "ringX3"},  {2, 2, 2, 2, 2, "ringX4o"}, {2, 2, 2, 0, 1, "ringX2o"},
         {1, 2, 2, 0, 1, "ulysses"}, {1, 1, 4, 2, 1, "ringX3"},  {2, 1, 2, 0, 2, "ringX3"},  {1, 3, 1, 0, 1, "zigzag"}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const layout_case *l = &cases[i];
-        char what[96], name[32];
-        stored many;
-        run r = {.ranks = l->tp * l->cp * l->dp};
-        snprintf(name, sizeof name, "many%zu", i);
-        snprintf(what, sizeof what, "tensor %d, context %d, data %d, stage %d, %d micro-steps, %s", l->tp, l->cp, l->dp,
-                 l->stage, l->steps, l->preset);
-        set(&r, "train_iters=1");
-        set(&r, "save=%s/%s", folder, name);
-        set(&r, "model_parallel_size=%d", l->tp);
-        set(&r, "context_parallel_size=%d", l->cp);
-        set(&r, "zero_optimization.stage=%d", l->stage);
-        set(&r, "gradient_accumulation_steps=%d", l->steps);
-        set(&r, "attention_config=%s*all", l->preset);
-        run_good(&r);
-        open_stored(&many, name, &one_rank);
-        expect_near(&many, &one_rank, "m/", 1e-5, what);
-        if (!(fabs(r.loss - one_rank_run.loss) <= 1e-5 * one_rank_run.loss) ||
-            !(fabs(r.norm - one_rank_run.norm) <= 1e-5 * one_rank_run.norm))
-            fail_msg("%s: loss %.9g, norm %.9g; one rank has %.9g, %.9g", what, r.loss, r.norm, one_rank_run.loss,
-                     one_rank_run.norm);
-        close_stored(&many);
-    }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        check_layout(&cases[i]);
+}
+
+/* Every layout with every preset, stage and accumulation: 210 runs. */
+static void all_layouts_have_the_gradients_of_one_rank(void **state)
+{
+    (void)state;
+    static const int layouts[][3] = {{1, 2, 1}, {1, 4, 1}, {1, 3, 1}, {2, 1, 1}, {2, 2, 1}, {1, 2, 2}, {2, 2, 2}};
+    static const char *const presets[] = {"ringX3", "ringX4o", "ringX2o", "zigzag", "ulysses"};
+    if (!getenv("RINGX_LONG"))
+        skip();
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
+        for (size_t j = 0; j < sizeof presets / sizeof *presets; j++)
+            for (int stage = 0; stage < 3; stage++)
+                for (int steps = 1; steps <= 2; steps++)
+                    check_layout(&(layout_case){layouts[i][0], layouts[i][1], layouts[i][2], stage, steps, presets[j]});
 }
 
 /* Documents that do not see each other, attention that differs between layers, inputs of layers in host memory. */
@@ -448,6 +468,7 @@ static void what_is_not_finite_is_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(layouts_have_the_gradients_of_one_rank),
+                                       cmocka_unit_test(all_layouts_have_the_gradients_of_one_rank),
                                        cmocka_unit_test(forms_have_the_gradients_of_one_rank),
                                        cmocka_unit_test(pieces_end_as_the_whole),
                                        cmocka_unit_test(pieces_in_half_precision),
