@@ -47,13 +47,14 @@ static void list_files(const config *c, const char *files[MOST_FILES + 1])
 /* What was learnt: a picture of it, and whether it is more than a bigram model of the text knows. */
 static int judge(training *t, const train_settings *s)
 {
+    static const curve_labels labels = {"nats per token", "bigram model, validation"};
     double bigram = NAN;
     int code = s->bigram ? training_bigram(t, training_last_evaluation(t), &bigram) : CODE_GOOD;
     if (!code && t->log && s->bigram)
         fprintf(t->log, " bigram model of the training text | lm_loss value: %.6E | this model: %.6E |\n", bigram,
                 t->valid_loss);
     if (!code && t->log && s->plot)
-        code = curve_plot(&t->curve, bigram, s->plot);
+        code = curve_plot(&t->curve, &labels, bigram, s->plot);
     if (!code && s->bigram && !(t->valid_loss < bigram))
         code = fail(CODE_WRONG, "the validation loss %.4f is not below that of a bigram model, %.4f", t->valid_loss,
                     bigram);

@@ -7,17 +7,13 @@
 #include "gpt/model.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
+#include "train/curve.h"
 #include "train/events.h"
 #include "train/rates.h"
 #include "train/train_log.h"
 #include "train/zero.h"
 
 typedef enum train_timer { TIMER_BATCH, TIMER_MODEL, TIMER_REDUCE, TIMER_OPTIMIZER, TRAIN_TIMERS } train_timer;
-
-typedef struct train_curve { /* one point an evaluation */
-    double *values[3];       /* iteration, training loss, validation loss */
-    size_t points, room;
-} train_curve;
 
 typedef struct step_tokens { /* [accumulation steps][micro-batch][local tokens] */
     size_t count;
@@ -53,7 +49,7 @@ typedef struct training {
     bool told_memory;
     double last_loss;  /* of the last step, over all ranks */
     double last_norm;  /* of its gradient, before clipping */
-    train_curve curve; /* rank 0's */
+    curve curve;       /* rank 0's */
     double valid_loss; /* of the last evaluation; NaN before */
 } training;
 
@@ -86,11 +82,7 @@ int training_upload(const training *t); /* the host's tokens to the device */
 int training_step(training *t);
 int training_evaluate(training *t, const corpus *from, int64_t first, double *loss); /* eval_iters batches */
 
-/* cmd_train_curve.c */
-int curve_add(train_curve *c, double iteration, double train, double valid);
-void curve_free(train_curve *c);
-int curve_plot(const train_curve *c, double bigram, const char *path); /* bigram NaN: without that line */
-/* Validation loss, from sample `first` on, of a bigram model of the training text. */
+/* cmd_train_bigram.c.  Validation loss, from sample `first` on, of a bigram model of the training text. */
 int training_bigram(training *t, int64_t first, double *loss);
 
 /* cmd_train_loop.c.  CODE_STOPPED after a signal, with everything saved. */

@@ -18,13 +18,14 @@ typedef struct train_settings {
 /* A picture of what was learnt, and whether that is more than that nothing changes. */
 static int judge(vit_training *t, const train_settings *s)
 {
+    static const curve_labels labels = {"relative L2 error", "persistence"};
     double model = NAN, persistence = NAN;
     int code = s->persistence ? vit_training_judge(t, &model, &persistence) : CODE_GOOD;
     if (!code && s->persistence)
         vit_log_line(&t->log, "  Validation, every pair once: relative L2 error=%f, of persistence=%f", model,
                      persistence);
     if (!code && s->plot && group_rank(t->world) == 0)
-        code = vit_curve_plot(&t->curve, persistence, s->plot);
+        code = curve_plot(&t->curve, &labels, persistence, s->plot);
     if (!code && s->persistence && !(model < persistence))
         code = fail(CODE_WRONG, "the validation error %.4f is not below that of persistence, %.4f", model, persistence);
     return group_agree(t->world, code);

@@ -4,6 +4,7 @@
 #define RINGX_VIT_TRAIN_H
 
 #include "train/checkpoint.h"
+#include "train/curve.h"
 #include "train/events.h"
 #include "train/rates.h"
 #include "train/zero.h"
@@ -12,11 +13,6 @@
 #include "vit/vit_model.h"
 
 #define VIT_CHECKPOINTS "epoch_" /* <save_path>/epoch_<e> */
-
-typedef struct vit_curve { /* one point an evaluation */
-    double *values[3];     /* iteration, training loss, validation loss */
-    size_t points, room;
-} vit_curve;
 
 typedef struct vit_scores { /* of an evaluation */
     double loss;            /* mean over samples of the relative L2 error */
@@ -55,7 +51,7 @@ typedef struct vit_training {
     int64_t steps, epoch_steps;
     double last_loss;  /* of the last step, over all ranks */
     vit_scores scores; /* of the last evaluation; loss NaN before */
-    vit_curve curve;   /* rank 0's */
+    curve curve;       /* rank 0's */
 } vit_training;
 
 /* cmd_vit_train_setup.c.  Everything that can be wrong is found here, on all ranks, before the first step.  c: read and
@@ -86,9 +82,6 @@ void vit_scores_free(vit_scores *s);
 int vit_log_steps(vit_training *t);
 int vit_log_evaluation(vit_training *t, double seconds);
 int vit_log_first(vit_training *t, double train_loss);
-/* persistence: its error; NaN: without that line. */
-int vit_curve_plot(const vit_curve *c, double persistence, const char *path);
-void vit_curve_free(vit_curve *c);
 
 /* cmd_vit_train_judge.c.  Mean errors over all pairs of the validation data. */
 int vit_training_judge(vit_training *t, double *model, double *persistence);

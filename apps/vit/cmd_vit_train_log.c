@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* What a run says: lines that scripts parse, TensorBoard's scalars and figure, the curve of its losses. */
-#include "shared/plot.h"
 #include "vit/cmd_vit_train.h"
 #include "vit/vit_figure.h"
 
@@ -85,52 +84,6 @@ int vit_log_steps(vit_training *t)
     return code ? code : events_flush(&t->board);
 }
 
-static int add_point(vit_curve *c, const double point[3])
-{
-    if (c->points == c->room) {
-        size_t room = 2 * c->room + 16;
-        for (int i = 0; i < 3; i++) {
-            double *more = realloc(c->values[i], room * sizeof *more);
-            if (!more)
-                return fail(CODE_NO_MEMORY, "no memory for %zu points of a curve", room);
-            c->values[i] = more;
-        }
-        c->room = room;
-    }
-    for (int i = 0; i < 3; i++)
-        c->values[i][c->points] = point[i];
-    c->points++;
-    return CODE_GOOD;
-}
-
-void vit_curve_free(vit_curve *c)
-{
-    for (int i = 0; i < 3; i++)
-        free(c->values[i]);
-    *c = (vit_curve){.points = 0};
-}
-
-int vit_curve_plot(const vit_curve *c, double persistence, const char *path)
-{
-    plot p = {.title = "Loss over iterations",
-              .x_label = "iteration",
-              .y_label = "relative L2 error",
-              .x = c->values[0],
-              .points = c->points,
-              .n_series = 2,
-              .series = {{"training (last step)", c->values[1]}, {"validation", c->values[2]}}};
-    double *line = allocate(c->points * sizeof *line);
-    if (!line)
-        return CODE_NO_MEMORY;
-    for (size_t i = 0; i < c->points; i++)
-        line[i] = persistence;
-    if (!isnan(persistence))
-        p.series[p.n_series++] = (plot_series){"persistence", line};
-    int code = plot_write(&p, path);
-    free(line);
-    return code;
-}
-
 int vit_log_evaluation(vit_training *t, double seconds)
 {
     const vit_channel *channels = vit_dataset_channels(t->valid);
@@ -144,6 +97,6 @@ int vit_log_evaluation(vit_training *t, double seconds)
     code = code ? code : put(t, "RMSE(u10m)/valid", s->rmse[0]);
     code = code ? code : events_flush(&t->board);
     if (!code && group_rank(t->world) == 0)
-        code = add_point(&t->curve, (const double[]){(double)t->iteration, t->last_loss, s->loss});
+        code = curve_add(&t->curve, (double)t->iteration, t->last_loss, s->loss);
     return code;
 }

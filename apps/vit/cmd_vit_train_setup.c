@@ -290,7 +290,7 @@ size_t vit_training_bytes(const vit_training *t)
 
 void vit_training_destroy(vit_training *t)
 {
-    vit_curve_free(&t->curve);
+    curve_free(&t->curve);
     vit_scores_free(&t->scores);
     vit_loader_close(t->valid_batches);
     vit_loader_close(t->train_batches);

@@ -1,62 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The losses of a run as a picture, and the bigram model that it is compared with. */
+/* The bigram model that a run is compared with. */
 #include "gpt/cmd_train.h"
-
-#include "shared/plot.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 #define MOST_WORDS 8192 /* of a bigram model: its table has their square */
-
-int curve_add(train_curve *c, double iteration, double train, double valid)
-{
-    if (c->points == c->room) {
-        size_t room = 2 * c->room + 16;
-        for (int i = 0; i < 3; i++) {
-            double *more = realloc(c->values[i], room * sizeof *more);
-            if (!more)
-                return fail(CODE_NO_MEMORY, "no memory for %zu points of a curve", room);
-            c->values[i] = more;
-        }
-        c->room = room;
-    }
-    const double point[3] = {iteration, train, valid};
-    for (int i = 0; i < 3; i++)
-        c->values[i][c->points] = point[i];
-    c->points++;
-    return CODE_GOOD;
-}
-
-void curve_free(train_curve *c)
-{
-    for (int i = 0; i < 3; i++)
-        free(c->values[i]);
-    *c = (train_curve){.points = 0};
-}
-
-int curve_plot(const train_curve *c, double bigram, const char *path)
-{
-    plot p = {.title = "Loss over iterations",
-              .x_label = "iteration",
-              .y_label = "nats per token",
-              .x = c->values[0],
-              .points = c->points,
-              .n_series = 2,
-              .series = {{"training (last step)", c->values[1]}, {"validation", c->values[2]}}};
-    double *line = allocate(c->points * sizeof *line);
-    if (!line)
-        return CODE_NO_MEMORY;
-    for (size_t i = 0; i < c->points; i++)
-        line[i] = bigram;
-    if (!isnan(bigram))
-        p.series[p.n_series++] = (plot_series){"bigram model, validation", line};
-    int code = plot_write(&p, path);
-    free(line);
-    return code;
-}
-
-/* ---- bigram model ---- */
 
 typedef struct bigrams {
     size_t words;
