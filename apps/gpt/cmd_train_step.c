@@ -51,39 +51,6 @@ static gpt_batch batch_of(const training *t, int64_t a)
     return (gpt_batch){d->ids + at, d->targets + at, t->c->eod_mask_loss ? d->mask + at : NULL};
 }
 
-/* Names rank, tensor (and with it the layer) and value; weights first, since what is wrong there spreads. */
-static int name_culprit(training *t)
-{
-    named_values *weights = allocate(2 * t->n_tensors * sizeof *weights), *gradients = weights + t->n_tensors;
-    int code = group_agree(t->world, weights ? CODE_GOOD : CODE_NO_MEMORY);
-    for (size_t i = 0; i < t->n_tensors && !code; i++) {
-        const zero_tensor *tensor = &t->tensors[i];
-        size_t begin = 0, n = 0;
-        gradients[i] = (named_values){tensor->name, t->z.model.gradients + tensor->offset, tensor->count};
-        weights[i] = (named_values){tensor->name, NULL, 0};
-        if (zero_overlap(tensor, t->z.first, t->z.count, &begin, &n))
-            weights[i] = (named_values){tensor->name, t->z.master + (tensor->offset + begin - t->z.first), n};
-    }
-    if (!code)
-        code = check_finite(t->world, t->on.ops->device, "weight", weights, t->n_tensors);
-    if (!code)
-        code = check_finite(t->world, t->on.ops->device, "gradient", gradients, t->n_tensors);
-    free(weights);
-    return code;
-}
-
-/* Nothing of the step is kept. */
-static int refuse_step(training *t, const char *what, double value)
-{
-    char why[MESSAGE_BYTES];
-    int code = name_culprit(t);
-    if (code && code != CODE_NOT_FINITE)
-        return code;
-    snprintf(why, sizeof why, "%.1000s", code ? failure() : "every weight and gradient is finite");
-    return fail(CODE_NOT_FINITE, "iteration %lld: %s is %g; nothing was updated; %s", (long long)t->iteration + 1, what,
-                isnan(value) ? fabs(value) : value, why); /* a NaN's sign says nothing */
-}
-
 /* Forward and backward of all micro-steps; *nll: Σ over all ranks. */
 static int accumulate(training *t, double scale, double *nll, bool *finite, double *since)
 {
@@ -102,7 +69,7 @@ static int accumulate(training *t, double scale, double *nll, bool *finite, doub
         *nll += part;
         if (!code && !isfinite(part)) {
             *finite = false;
-            return t->scaler.dynamic ? CODE_GOOD : refuse_step(t, "the loss", part);
+            return t->scaler.dynamic ? CODE_GOOD : zero_refuse(&t->z, t->iteration + 1, "the loss", part);
         }
         if (!code)
             code = zero_accumulate(&t->z, a == steps - 1);
@@ -121,7 +88,7 @@ static int update(training *t, bool finite)
         return code;
     t->last_norm = norm;
     if (!isfinite(norm) && !t->scaler.dynamic)
-        return refuse_step(t, "the gradient's norm", norm);
+        return zero_refuse(&t->z, t->iteration + 1, "the gradient's norm", norm);
     code = loss_scaler_step(&t->scaler, isfinite(norm), &apply);
     if (code)
         return code;

@@ -79,6 +79,11 @@ int zero_clear(zero *z); /* gradients are 0 again without an update */
 /* Weights from master, on all ranks: after loading states. */
 int zero_spread(zero *z);
 
+/* zero_refuse.c.  Collective over all ranks, for a step of which nothing is kept because `what` has this value.  Fails
+ * with CODE_NOT_FINITE, naming the iteration and the first rank, tensor and element whose weight or gradient is not
+ * finite, if any is. */
+int zero_refuse(const zero *z, int64_t iteration, const char *what, double value);
+
 /* The piece of tensor t within elements first … first+count-1: begin relative to the tensor; false if there is none. */
 bool zero_overlap(const zero_tensor *t, size_t first, size_t count, size_t *begin, size_t *n);
 

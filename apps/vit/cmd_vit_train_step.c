@@ -24,39 +24,6 @@ void vit_scores_free(vit_scores *s)
     *s = (vit_scores){.loss = NAN};
 }
 
-/* Names rank, tensor (and with it the block) and value; weights first, since what is wrong there spreads. */
-static int name_culprit(vit_training *t)
-{
-    named_values *weights = allocate(2 * t->n_tensors * sizeof *weights), *gradients = weights + t->n_tensors;
-    int code = group_agree(t->world, weights ? CODE_GOOD : CODE_NO_MEMORY);
-    for (size_t i = 0; i < t->n_tensors && !code; i++) {
-        const zero_tensor *tensor = &t->tensors[i];
-        size_t begin = 0, n = 0;
-        gradients[i] = (named_values){tensor->name, t->z.model.gradients + tensor->offset, tensor->count};
-        weights[i] = (named_values){tensor->name, NULL, 0};
-        if (zero_overlap(tensor, t->z.first, t->z.count, &begin, &n))
-            weights[i] = (named_values){tensor->name, t->z.master + (tensor->offset + begin - t->z.first), n};
-    }
-    if (!code)
-        code = check_finite(t->world, t->on.ops->device, "weight", weights, t->n_tensors);
-    if (!code)
-        code = check_finite(t->world, t->on.ops->device, "gradient", gradients, t->n_tensors);
-    free(weights);
-    return code;
-}
-
-/* Nothing of the step is kept. */
-static int refuse_step(vit_training *t, const char *what, double value)
-{
-    char why[MESSAGE_BYTES];
-    int code = name_culprit(t);
-    if (code && code != CODE_NOT_FINITE)
-        return code;
-    snprintf(why, sizeof why, "%.1000s", code ? failure() : "every weight and gradient is finite");
-    return fail(CODE_NOT_FINITE, "iteration %lld: %s is %g; nothing was updated; %s", (long long)t->iteration, what,
-                isnan(value) ? fabs(value) : value, why); /* a NaN's sign says nothing */
-}
-
 /* Forward and backward; *loss: mean over the global batch. */
 static int accumulate(vit_training *t, const vit_batch *b, double *loss)
 {
@@ -70,7 +37,7 @@ static int accumulate(vit_training *t, const vit_batch *b, double *loss)
         code = group_sum(t->p.data, loss);
     *loss /= (double)t->layout.global_batch;
     if (!code && !isfinite(*loss) && !t->scaler.dynamic)
-        code = refuse_step(t, "the loss", *loss);
+        code = zero_refuse(&t->z, t->iteration, "the loss", *loss);
     if (!code && isfinite(*loss) && !t->c->noddp)
         code = zero_accumulate(&t->z, true);
     return code;
@@ -83,7 +50,7 @@ static int update(vit_training *t, double loss)
     bool apply;
     int code = isfinite(loss) ? zero_norm(&t->z, back, &norm) : CODE_GOOD;
     if (!code && !isfinite(norm) && !t->scaler.dynamic)
-        code = refuse_step(t, "the gradient's norm", norm);
+        code = zero_refuse(&t->z, t->iteration, "the gradient's norm", norm);
     if (!code)
         code = loss_scaler_step(&t->scaler, isfinite(norm), &apply);
     if (code)
