@@ -13,18 +13,18 @@ typedef struct convert_settings {
 
 static const char *const forms[] = {"hf", "checkpoint", NULL};
 
+static int convert(model_session *session, const void *settings)
+{
+    const convert_settings *s = settings;
+    model_place place = session_place(session, (ringx_dtype)s->model.dtype);
+    return s->form ? model_to_checkpoint(session->model, &place, s->output) : hf_write(session->model, s->output);
+}
+
 static int run(void *settings)
 {
     const convert_settings *s = settings;
-    model_session session;
-    if (!s->output)
-        return fail(CODE_USAGE, "output is missing; it names the folder to write into");
-    int code = session_open(&session, &s->model, NULL);
-    if (code)
-        return code;
-    model_place place = session_place(&session, (ringx_dtype)s->model.dtype);
-    code = s->form ? model_to_checkpoint(session.model, &place, s->output) : hf_write(session.model, s->output);
-    return session_close(&session, code);
+    return s->output ? session_run(&s->model, NULL, convert, s)
+                     : fail(CODE_USAGE, "output is missing; it names the folder to write into");
 }
 
 #define FIELD(name) offsetof(convert_settings, name)

@@ -224,7 +224,7 @@ static int write_results(const evaluation *e)
     return code;
 }
 
-static int evaluate(evaluation *e)
+static int evaluate_all(evaluation *e)
 {
     int code = group_agree(e->session->world, encoder_open(&e->encoder, e->session->tokenizer));
     for (size_t i = 0; i < e->s->input.count && !code; i++)
@@ -239,19 +239,20 @@ static int evaluate(evaluation *e)
     return group_agree(e->session->world, write_results(e));
 }
 
+static int evaluate(model_session *session, const void *settings)
+{
+    evaluation e = {.s = settings, .session = session};
+    int code = evaluate_all(&e);
+    encoder_close(e.encoder);
+    return code;
+}
+
 static int run(void *settings)
 {
     const evaluate_settings *s = settings;
-    model_session session;
-    if (!s->input.count && !s->data && !s->choices)
-        return fail(CODE_USAGE, "nothing to evaluate: input, data-path or choices must say what");
-    int code = session_open(&session, &s->model, &s->tokenizer);
-    if (code)
-        return code;
-    evaluation e = {.s = s, .session = &session};
-    code = evaluate(&e);
-    encoder_close(e.encoder);
-    return session_close(&session, code);
+    return s->input.count || s->data || s->choices
+               ? session_run(&s->model, &s->tokenizer, evaluate, s)
+               : fail(CODE_USAGE, "nothing to evaluate: input, data-path or choices must say what");
 }
 
 #define FIELD(name) offsetof(evaluate_settings, name)

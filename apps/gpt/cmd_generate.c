@@ -163,20 +163,22 @@ static int write_all(writing *w)
     return writes && s->output ? text_finish(&file, code) : code;
 }
 
+static int generate(model_session *session, const void *settings)
+{
+    const generate_settings *s = settings;
+    writing w = {.s = s, .session = session, .records = s->output != NULL};
+    w.words = words_of(session->tokenizer);
+    int code = write_all(&w);
+    encoder_close(w.encoder);
+    return code;
+}
+
 static int run(void *settings)
 {
     const generate_settings *s = settings;
-    model_session session;
-    if (s->prompt && s->input)
-        return fail(CODE_USAGE, "prompt and input are both given; one of them says what to continue");
-    int code = session_open(&session, &s->model, &s->tokenizer);
-    if (code)
-        return code;
-    writing w = {.s = s, .session = &session, .records = s->output != NULL};
-    w.words = words_of(session.tokenizer);
-    code = write_all(&w);
-    encoder_close(w.encoder);
-    return session_close(&session, code);
+    return s->prompt && s->input
+               ? fail(CODE_USAGE, "prompt and input are both given; one of them says what to continue")
+               : session_run(&s->model, &s->tokenizer, generate, s);
 }
 
 #define FIELD(name) offsetof(generate_settings, name)

@@ -125,24 +125,21 @@ static int train_logged(group *world, config *c, const train_settings *s)
     return code;
 }
 
-static int train(void *settings)
+static int train_configured(group *world, void *settings)
 {
     const train_settings *s = settings;
     config c;
-    group *world;
-    int code = group_world(&world);
+    int code = read_configuration(s, world, &c);
     if (code)
         return code;
-    code = read_configuration(s, world, &c);
-    if (!code) {
-        code = train_logged(world, &c, s);
-        config_free(&c);
-    }
-    if (group_rank(world) != 0)
-        failure_set(""); /* rank 0 says it */
-    group_destroy(world);
-    group_mpi_finish();
+    code = train_logged(world, &c, s);
+    config_free(&c);
     return code;
+}
+
+static int train(void *settings)
+{
+    return group_world_run(train_configured, settings);
 }
 
 static const option train_rows[] = {

@@ -54,38 +54,48 @@ static int open_tokenizer(model_session *s, const model_settings *m, const token
     return tokenizer_from_settings(&s->tokenizer, &found);
 }
 
-int session_open(model_session *s, const model_settings *model, const tokenizer_settings *words)
+static int open_session(model_session *s, const model_settings *model, const tokenizer_settings *words)
 {
-    *s = (model_session){0};
-    if (!model->folder)
-        return fail(CODE_USAGE, "model is missing; it names the folder of config.json and the weights");
-    int tensor = (int)(model->tensor_ranks ? model->tensor_ranks : 1), code = group_world(&s->world);
-    if (!code && group_ranks(s->world) % tensor)
-        code = fail(CODE_CONFIGURATION, "model-parallel-size is %d; it must divide the number of ranks, %d", tensor,
-                    group_ranks(s->world));
-    if (!code)
-        code = parallel_create(&s->ranks, s->world, (int[AXES]){tensor, group_ranks(s->world) / tensor, 1}, NULL);
-    if (!code)
-        code = device_choose(s->world, (ringx_device)model->device);
-    if (!code)
-        code = group_agree(s->world, nn_open(&s->on, (ringx_device)model->device));
-    if (!code)
-        code = group_agree(s->world, words ? open_tokenizer(s, model, words) : CODE_GOOD);
-    if (!code)
-        code = open_model(s, model);
-    return code ? session_close(s, code) : CODE_GOOD;
+    int tensor = (int)(model->tensor_ranks ? model->tensor_ranks : 1), ranks = group_ranks(s->world);
+    if (ranks % tensor)
+        return fail(CODE_CONFIGURATION, "model-parallel-size is %d; it must divide the number of ranks, %d", tensor,
+                    ranks);
+    TRY(parallel_create(&s->ranks, s->world, (int[AXES]){tensor, ranks / tensor, 1}, NULL));
+    TRY(device_choose(s->world, (ringx_device)model->device));
+    TRY(group_agree(s->world, nn_open(&s->on, (ringx_device)model->device)));
+    TRY(group_agree(s->world, words ? open_tokenizer(s, model, words) : CODE_GOOD));
+    return open_model(s, model);
 }
 
-int session_close(model_session *s, int code)
+static void close_session(model_session *s)
 {
-    bool first = !s->world || group_rank(s->world) == 0;
     gpt_model_destroy(s->model);
     nn_close(&s->on);
     tokenizer_close(s->tokenizer);
     parallel_destroy(&s->ranks);
-    group_destroy(s->world);
-    group_mpi_finish();
-    if (!first)
-        failure_set("");
+}
+
+typedef struct session_task {
+    const model_settings *model;
+    const tokenizer_settings *words;
+    session_body *body;
+    const void *context;
+} session_task;
+
+static int run_session(group *world, void *task)
+{
+    const session_task *what = task;
+    model_session s = {.world = world};
+    int code = open_session(&s, what->model, what->words);
+    if (!code)
+        code = what->body(&s, what->context);
+    close_session(&s);
     return code;
+}
+
+int session_run(const model_settings *model, const tokenizer_settings *words, session_body *body, const void *context)
+{
+    session_task task = {model, words, body, context};
+    return model->folder ? group_world_run(run_session, &task)
+                         : fail(CODE_USAGE, "model is missing; it names the folder of config.json and the weights");
 }

@@ -47,11 +47,10 @@ typedef struct model_session { /* what a subcommand works with */
     tokenizer *tokenizer;
 } model_session;
 
-/* Collective over the ranks that the launcher started.  On failure on any rank: all fail, and all but the first rank
- * keep no message.  words NULL: no tokenizer. */
-int session_open(model_session *s, const model_settings *model, const tokenizer_settings *words);
+/* On the ranks that the launcher started, as group_world_run: opens model and tokenizer, calls body, closes them.
+ * words NULL: no tokenizer. */
+typedef int session_body(model_session *s, const void *context);
+int session_run(const model_settings *model, const tokenizer_settings *words, session_body *body, const void *context);
 model_place session_place(const model_session *s, ringx_dtype dtype);
-/* Closes and passes the code on, the same on every rank. */
-int session_close(model_session *s, int code);
 
 #endif

@@ -26,6 +26,10 @@ int group_mpi(group **g);                 /* all MPI processes; initialises MPI 
 void group_mpi_finish(void);              /* finalises MPI if group_mpi initialised it; after group_destroy */
 /* The ranks that the launcher started: group_mpi under mpirun or srun, else group_self. */
 int group_world(group **g);
+/* What a program does as one of these ranks: makes the world, calls body with it, finishes.  body returns the same code
+ * on every rank; where it fails, all but the first rank keep no message. */
+typedef int group_body(group *world, void *context);
+int group_world_run(group_body *body, void *context);
 /* Collective.  Ranks of one color are together, in the order of key (unique in a color). */
 int group_split(group *g, int color, int key, group **part);
 void group_destroy(group *g); /* NULL is fine.  Local; the others' next call fails if it waits for this rank */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The group of one rank, and the choice of the group that the launcher made. */
+/* The group of one rank, the choice of the group that the launcher made, and a program's run on it. */
 #include "train/group_row.h"
 
 #include <stdlib.h>
@@ -49,4 +49,18 @@ int group_world(group **g)
         if (getenv(signs[i]))
             return group_mpi(g);
     return group_self(g);
+}
+
+int group_world_run(group_body *body, void *context)
+{
+    group *world;
+    int code = group_world(&world);
+    if (code)
+        return code;
+    code = body(world, context);
+    if (group_rank(world) != 0)
+        failure_set(""); /* rank 0 says it */
+    group_destroy(world);
+    group_mpi_finish();
+    return code;
 }

@@ -22,24 +22,21 @@ static int predict_with(group *world, vit_config *c, const predict_settings *s)
     return code;
 }
 
-static int predict(void *settings)
+static int predict_configured(group *world, void *settings)
 {
     const predict_settings *s = settings;
     vit_config c;
-    group *world;
-    int code = group_world(&world);
+    int code = group_agree(world, vit_config_open(&c, &s->config));
     if (code)
         return code;
-    code = group_agree(world, vit_config_open(&c, &s->config));
-    if (!code) {
-        code = predict_with(world, &c, s);
-        vit_config_free(&c);
-    }
-    if (group_rank(world) != 0)
-        failure_set(""); /* rank 0 says it */
-    group_destroy(world);
-    group_mpi_finish();
+    code = predict_with(world, &c, s);
+    vit_config_free(&c);
     return code;
+}
+
+static int predict(void *settings)
+{
+    return group_world_run(predict_configured, settings);
 }
 
 static void defaults(void *settings)

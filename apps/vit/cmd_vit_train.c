@@ -48,24 +48,21 @@ static int train_with(group *world, vit_config *c, const train_settings *s)
     return code;
 }
 
-static int train(void *settings)
+static int train_configured(group *world, void *settings)
 {
     const train_settings *s = settings;
     vit_config c;
-    group *world;
-    int code = group_world(&world);
+    int code = group_agree(world, vit_config_open(&c, &s->config));
     if (code)
         return code;
-    code = group_agree(world, vit_config_open(&c, &s->config));
-    if (!code) {
-        code = train_with(world, &c, s);
-        vit_config_free(&c);
-    }
-    if (group_rank(world) != 0)
-        failure_set(""); /* rank 0 says it */
-    group_destroy(world);
-    group_mpi_finish();
+    code = train_with(world, &c, s);
+    vit_config_free(&c);
     return code;
+}
+
+static int train(void *settings)
+{
+    return group_world_run(train_configured, settings);
 }
 
 static const option config_rows[] = {VIT_CONFIG_ROWS(train_settings), {0}};
