@@ -14,6 +14,7 @@ static int set_up_groups(training *t)
 {
     int size[AXES], order[AXES];
     axis axes[AXES];
+    bool nccl = true;
     int code = config_layout(t->c, size, order);
     for (int i = 0; i < AXES; i++)
         axes[i] = (axis)order[i];
@@ -23,7 +24,9 @@ static int set_up_groups(training *t)
     if (!code)
         code = parallel_create(&t->p, t->world, size, axes);
     if (!code && t->on.ops->device == RINGX_CUDA)
-        code = parallel_use_gpus(&t->p, t->on.stream, t->log);
+        code = parallel_use_gpus(&t->p, t->on.stream, &nccl);
+    if (!code && !nccl && t->log)
+        fprintf(t->log, " note: ranks share a GPU, or this build has no NCCL: transfers go through host memory\n");
     return code;
 }
 

@@ -66,7 +66,8 @@ int device_choose(group *world, ringx_device device)
         return code;
     code = fail_status(ringx_device_count(device, &count), "devices of this machine");
     if (!code && count < 1)
-        code = fail(CODE_CONFIGURATION, "this machine has no CUDA device; device must be cpu");
+        code = fail(CODE_CONFIGURATION,
+                    "device is cuda, but this machine has no GPU or this build no CUDA; it must be cpu");
     if (!code)
         code = fail_status(ringx_device_use(device, rank % count), "device %d", rank % count);
     return group_agree(world, code);

@@ -237,18 +237,16 @@ void gpus_destroy(group *g)
 
 #endif
 
-int parallel_use_gpus(const parallel *p, void *stream, FILE *log)
+int parallel_use_gpus(const parallel *p, void *stream, bool *used)
 {
     group *const groups[] = {p->tensor, p->context, p->gradient};
-    bool all = true;
     int code = CODE_GOOD;
+    *used = true;
     for (int i = 0; i < 3 && !code; i++) {
-        bool used = true;
+        bool one = true;
         if (group_ranks(groups[i]) > 1)
-            code = group_use_gpus(groups[i], stream, &used);
-        all = all && used;
+            code = group_use_gpus(groups[i], stream, &one);
+        *used = *used && one;
     }
-    if (!code && !all && log)
-        fprintf(log, " note: ranks share a GPU, or this build has no NCCL: transfers go through host memory\n");
     return group_agree(p->world, code);
 }

@@ -5,15 +5,14 @@
 
 #include "train/group_row.h"
 
-#include <stdio.h>
-
 /* Collective, before any other use of the group's device functions and of group_comm.  With CUDA's current device of
  * each rank: where no two ranks share one, the functions of device_data.h and the library's plans go by NCCL on this
  * stream; else, and in builds without NCCL, all stays as it was.  *used: which of the two, the same on all ranks. */
 int group_use_gpus(group *g, void *stream, bool *used);
 
-/* The same for all groups of a layout that carry device memory; says in log (NULL: nowhere) where NCCL is not used. */
-int parallel_use_gpus(const parallel *p, void *stream, FILE *log);
+/* The same for all groups of a layout that carry device memory.  *used: false if any of them goes through host memory.
+ */
+int parallel_use_gpus(const parallel *p, void *stream, bool *used);
 
 /* What device_data.c and group.c call of a group that has NCCL. */
 int gpus_all_reduce(group *g, group_op op, float *data, size_t count);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* From a configuration to groups, model, optimizer and data. */
+#include "train/device_data.h"
 #include "train/group_nccl.h"
 #include "vit/cmd_vit_train.h"
 
@@ -14,25 +15,10 @@ static const ringx_dtype dtypes[] = {
 
 /* ---- groups and model ---- */
 
-/* Ranks with a GPU each talk by NCCL. */
-static int use_gpus(vit_training *t)
-{
-    group *const groups[] = {t->p.tensor, t->p.context, t->p.gradient};
-    bool used = true, all = true;
-    int code = CODE_GOOD;
-    for (int i = 0; i < 3 && !code && t->on.ops->device == RINGX_CUDA; i++)
-        if (group_ranks(groups[i]) > 1) {
-            code = group_use_gpus(groups[i], t->on.stream, &used);
-            all = all && used;
-        }
-    if (!code && !all)
-        vit_log_warning(&t->log, "ranks share a GPU, or there is no NCCL: their transfers go through host memory");
-    return group_agree(t->world, code);
-}
-
 static int set_up_groups(vit_training *t)
 {
     axis axes[AXES];
+    bool nccl = true;
     int code = group_agree(t->world, vit_config_layout(t->c, group_ranks(t->world), &t->layout));
     for (int i = 0; i < AXES && !code; i++)
         axes[i] = (axis)t->layout.order[i];
@@ -41,14 +27,20 @@ static int set_up_groups(vit_training *t)
     if (!code)
         vit_log_line(&t->log, "Setting DP = %d, TP = %d, CP = %d, PP = 1", t->p.size[AXIS_DATA], t->p.size[AXIS_TENSOR],
                      t->p.size[AXIS_CONTEXT]);
-    return code ? code : use_gpus(t);
+    if (!code && t->on.ops->device == RINGX_CUDA)
+        code = parallel_use_gpus(&t->p, t->on.stream, &nccl);
+    if (!code && !nccl)
+        vit_log_warning(&t->log, "ranks share a GPU, or there is no NCCL: their transfers go through host memory");
+    return code;
 }
 
 int vit_set_up_model(vit_training *t)
 {
     const vit_config *c = t->c;
     vit_shape shape = vit_shape_of(c);
-    int code = group_agree(t->world, nn_open(&t->on, (ringx_device)c->device));
+    int code = device_choose(t->world, (ringx_device)c->device);
+    if (!code)
+        code = group_agree(t->world, nn_open(&t->on, (ringx_device)c->device));
     if (!code)
         code = set_up_groups(t);
     t->attention = (ringx_options)RINGX_OPTIONS_INIT;

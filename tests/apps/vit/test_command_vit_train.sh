@@ -30,6 +30,8 @@ refuses 64 "unknown option '--contxt_parallel'" train --contxt_parallel 2
 refuses 78 'mp_p3' train --yaml_config "$shipped" --config mp_p3
 refuses 78 "did you mean 'embed_dim'" train --yaml_config "$shipped" --config base --set embeddim=3
 refuses 78 'number of ranks, 1' train --yaml_config "$shipped" --config base --context_parallel 2 --set "expdir=$work"
+[ -e /dev/nvidia0 ] ||
+    refuses 78 "it must be cpu" train --yaml_config "$shipped" --config short --set "expdir=$work" device=cuda
 refuses 66 'data/train' train --yaml_config "$shipped" --config short --set "expdir=$work" num_iters=1
 refuses 1 'a rank needs .* GiB and has 1.00' plan --yaml_config "$shipped" --config mp_emb4096 --memory 1
 refuses 78 'parallel_order' plan --yaml_config "$shipped" --config mp_p2 --parallel_order tp-tp
@@ -99,6 +101,9 @@ grep -q '^rank 0: epoch 7 step 4$' output || complain "no line of the last step"
     --output out >output 2>&1 || complain "predict"
 grep -Eq '^loss 0\.[0-9]+$' output || complain "predict prints no loss"
 [ -s out/output_image.png ] && [ -s out/forecast.png ] && [ -s out/prediction.nc ] || complain "predict's files are missing"
+
+[ -e /dev/nvidia0 ] ||
+    refuses 78 'it must be cpu' predict --yaml_config waves.yaml --config waves --set save_path=whole device=cuda
 
 # ---- a signal saves, and the same command goes on
 "$RINGX_VIT" train --yaml_config waves.yaml --config waves --set save_path=signal num_iters=1000000 >output 2>&1 &
