@@ -53,6 +53,11 @@ static int set_up_model(training *t)
     return group_agree(t->world, code);
 }
 
+static void gradients_ready(void *context, size_t first)
+{
+    zero_ready(context, first);
+}
+
 static int set_up_optimizer(training *t)
 {
     const config *c = t->c;
@@ -81,8 +86,10 @@ static int set_up_optimizer(training *t)
                               .clip = c->gradient_clipping,
                               .least_trust = c->min_coeff,
                               .most_trust = c->max_coeff,
-                              .bucket = (size_t)c->reduce_bucket_size};
+                              .bucket = (size_t)c->reduce_bucket_size,
+                              .overlap = c->overlap_comm};
     code = zero_create(&t->z, &model, &settings, &t->p);
+    gpt_model_watch(t->m, gradients_ready, &t->z);
     if (!code)
         code = group_agree(t->world, zero_adopt(&t->z));
     return code ? code : zero_clear(&t->z);

@@ -51,6 +51,19 @@ static gpt_batch batch_of(const training *t, int64_t a)
     return (gpt_batch){d->ids + at, d->targets + at, t->c->eod_mask_loss ? d->mask + at : NULL};
 }
 
+/* Sums that were under way have spread what is not finite to all ranks: gradients are taken once more without them, so
+ * that the rank where it arose is the one that is named. */
+static int refuse_loss(training *t, const gpt_batch *b, double scale, double loss)
+{
+    int code = zero_end(&t->z);
+    if (!code && t->z.lane) {
+        double again;
+        code = zero_clear(&t->z);
+        code = group_agree(t->world, code ? code : gpt_model_train(t->m, b, scale, &again));
+    }
+    return code ? code : zero_refuse(&t->z, t->iteration + 1, "the loss", loss);
+}
+
 /* Forward and backward of all micro-steps; *nll: Σ over all ranks. */
 static int accumulate(training *t, double scale, double *nll, bool *finite, double *since)
 {
@@ -62,6 +75,7 @@ static int accumulate(training *t, double scale, double *nll, bool *finite, doub
         gpt_batch b = batch_of(t, a);
         double part = 0;
         code = training_documents(t, a);
+        zero_begin(&t->z, a == steps - 1);
         code = group_agree(t->world, code ? code : gpt_model_train(t->m, &b, scale, &part));
         if (!code)
             code = sum_over_tokens(t, &part);
@@ -69,7 +83,7 @@ static int accumulate(training *t, double scale, double *nll, bool *finite, doub
         *nll += part;
         if (!code && !isfinite(part)) {
             *finite = false;
-            return t->scaler.dynamic ? CODE_GOOD : zero_refuse(&t->z, t->iteration + 1, "the loss", part);
+            return t->scaler.dynamic ? zero_end(&t->z) : refuse_loss(t, &b, scale, part);
         }
         if (!code)
             code = zero_accumulate(&t->z, a == steps - 1);

@@ -197,17 +197,32 @@ int gpt_model_loss(gpt_model *m, const gpt_batch *b, double *nll)
     return sum_nll(m, nll);
 }
 
+void gpt_model_watch(gpt_model *m, gpt_ready *ready, void *context)
+{
+    m->ready = ready, m->ready_context = context;
+}
+
+/* Gradients of parameter i and of all after it are final. */
+static void tell_ready(const gpt_model *m, size_t i)
+{
+    if (m->ready)
+        m->ready(m->ready_context, m->parameters[i].offset);
+}
+
 int gpt_model_train(gpt_model *m, const gpt_batch *b, double scale, double *nll)
 {
     if (m->run.forward_only)
         return fail(CODE_INTERNAL, "a run prepared for forward only has no gradients");
     TRY(forward(m, b->ids, m->elsewhere));
     TRY(model_head(m, b, scale, true));
+    tell_ready(m, last_norm(m));
     for (int64_t layer = m->config.layers - 1; layer >= 0; layer--) {
         if (m->elsewhere)
             TRY(model_fetch_input(m, layer));
         TRY(layer_backward(m, layer));
+        tell_ready(m, parameter_of(layer, INPUT_NORM));
     }
     TRY(model_embed_backward(m, b->ids));
+    tell_ready(m, 0);
     return sum_nll(m, nll);
 }

@@ -140,6 +140,10 @@ typedef struct gpt_batch {        /* of this rank, [batch][local tokens] each */
 int gpt_model_loss(gpt_model *m, const gpt_batch *b, double *nll);
 /* The same, and adds the gradients of scale·nll. */
 int gpt_model_train(gpt_model *m, const gpt_batch *b, double scale, double *nll);
+/* Called in backward whenever gradients of more elements are final: those from `first` on, fewer each time and 0 at
+ * last (on a GPU: once the work enqueued so far is done).  NULL: no longer. */
+typedef void gpt_ready(void *context, size_t first);
+void gpt_model_watch(gpt_model *m, gpt_ready *ready, void *context);
 /* Rows first … first+count-1 of [batch·local tokens] after gpt_model_loss or, with all inputs kept on the device,
  * gpt_model_train: logits of this rank's vocabulary, [count][local vocabulary]. */
 int gpt_model_logits(gpt_model *m, int64_t first, int64_t count, float *logits);

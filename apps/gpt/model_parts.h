@@ -82,6 +82,9 @@ struct gpt_model {
 
     struct gpt_cache *cache; /* where keys and values go to; NULL: nowhere */
     bool decoding;           /* one token, whose attention is over the cache */
+
+    gpt_ready *ready; /* NULL: nobody watches */
+    void *ready_context;
 };
 
 /* ---- model_parameters.c, model_memory.c, model_plans.c ---- */

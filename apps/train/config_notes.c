@@ -16,6 +16,11 @@ static bool recomputes(const config *c)
     return c->checkpoint_activations;
 }
 
+static bool on_cpu(const config *c)
+{
+    return c->device == RINGX_CPU;
+}
+
 static bool divides(const config *c)
 {
     return c->checkpoint_activations && c->model_parallel_size > 1;
@@ -30,7 +35,7 @@ static const note notes[] = {
     {"partition_activations", "false", "there are no tensor ranks, or no checkpoint_activations", divides},
     {"synchronize_each_layer", "false", "layers run in their order", NULL},
     {"checkpoint_in_cpu", "false", "inputs of layers are kept with checkpoint_activations only", recomputes},
-    {"zero_optimization.overlap_comm", "false", "gradients are reduced after backward", NULL},
+    {"zero_optimization.overlap_comm", "false", "on a GPU gradients are summed after backward", on_cpu},
     {"zero_optimization.reduce_scatter", "true", "stages 1 and 2 sum gradients to their owners", NULL},
     {"zero_optimization.allgather_partitions", "true", "weights are gathered from their owners", NULL},
     {"zero_optimization.allgather_bucket_size", NULL, "weights are gathered in pieces of a fixed size", NULL},

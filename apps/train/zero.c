@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Gradient sums, norms, clipping and updates over the gradient group. */
-#include "train/zero.h"
+/* States, norms, clipping and updates over the gradient group. */
+#include "train/zero_parts.h"
 
 #include "nn/formulas.h"
 #include "shared/numbers.h"
@@ -19,33 +19,14 @@ bool zero_overlap(const zero_tensor *t, size_t first, size_t count, size_t *begi
     return from < end;
 }
 
-static int owner(const zero *z)
-{
-    return group_rank(z->ranks->gradient);
-}
-
-static size_t own_first(const zero *z)
-{
-    return z->bounds[owner(z)];
-}
-
-static size_t own_count(const zero *z)
-{
-    return z->bounds[owner(z) + 1] - z->bounds[owner(z)];
-}
-
-static ringx_device device_of(const zero *z)
-{
-    return z->model.on->ops->device;
-}
-
 void zero_destroy(zero *z)
 {
     if (!z->model.on) /* never made */
         return;
+    zero_lane_end(z);
     void *const states[] = {z->own_master ? z->master : NULL, z->m, z->v, z->sum, z->squares};
     for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
-        ringx_memory_free(device_of(z), states[i]);
+        ringx_memory_free(zero_device(z), states[i]);
     free(z->bounds);
     *z = (zero){.step = 0};
 }
@@ -78,7 +59,7 @@ static zero_memory memory_of(const zero *z)
                                         .tensors = z->model.n_tensors,
                                         .dtype = z->model.dtype,
                                         .stage = z->set.stage,
-                                        .rank = (size_t)owner(z),
+                                        .rank = (size_t)zero_owner(z),
                                         .ranks = (size_t)group_ranks(z->ranks->gradient)});
 }
 
@@ -92,7 +73,7 @@ static int make_state(const zero *z, size_t bytes, const char *what, void **stat
 {
     if (!bytes)
         return CODE_GOOD;
-    int code = fail_status(ringx_memory_alloc(device_of(z), bytes, state), "%s of the optimizer", what);
+    int code = fail_status(ringx_memory_alloc(zero_device(z), bytes, state), "%s of the optimizer", what);
     return code ? code : z->model.on->ops->zero(z->model.on, *state, bytes);
 }
 
@@ -123,11 +104,13 @@ int zero_create(zero *z, const zero_model *model, const zero_settings *settings,
         z->bounds[r] = bound(model->elements, n, r);
     int code = z->bounds ? CODE_GOOD : CODE_NO_MEMORY;
     if (!code) {
-        z->first = settings->stage ? own_first(z) : 0;
+        z->first = settings->stage ? zero_own_first(z) : 0;
         z->count = memory_of(z).states;
         code = make_states(z);
     }
     code = group_agree(ranks->world, code);
+    if (!code)
+        code = group_agree(ranks->world, zero_lane_start(z));
     if (code)
         zero_destroy(z);
     return code;
@@ -163,50 +146,16 @@ int zero_spread(zero *z)
         return CODE_NO_MEMORY;
     for (int r = 0; r <= n; r++)
         bytes[r] = z->bounds[r] * dtype_bytes(z->model.dtype);
-    code = device_all_gather(z->ranks->gradient, device_of(z), z->model.weights, bytes);
+    code = device_all_gather(z->ranks->gradient, zero_device(z), z->model.weights, bytes);
     free(bytes);
     return code;
 }
 
 /* ---- gradients ---- */
 
-/* Every owner's part of the sum comes to it, in place. */
-static int reduce_to_owners(zero *z)
-{
-    float *g = z->model.gradients;
-    return device_reduce_scatter(z->ranks->gradient, device_of(z), g, z->bounds, g + own_first(z));
-}
-
-static int reduce_whole(zero *z)
-{
-    int code = CODE_GOOD;
-    size_t all = z->model.elements, bucket = z->set.bucket ? z->set.bucket : all;
-    for (size_t at = 0; at < all && !code; at += bucket)
-        code = device_all_reduce(z->ranks->gradient, device_of(z), GROUP_SUM, z->model.gradients + at,
-                                 all - at < bucket ? all - at : bucket);
-    return code;
-}
-
-int zero_accumulate(zero *z, bool last)
-{
-    if (z->set.stage == 0)
-        return last ? reduce_whole(z) : CODE_GOOD;
-    if (z->set.stage == 1)
-        return last ? reduce_to_owners(z) : CODE_GOOD;
-    int code = reduce_to_owners(z);
-    size_t n = own_count(z);
-    nn_array own = {z->model.gradients + own_first(z), RINGX_F32, 0}, sum = {z->sum, RINGX_F32, 0};
-    nn_sum add = {1, (int64_t)n, sum, own, last ? own : sum};
-    if (!code && n)
-        code = z->model.on->ops->add(z->model.on, &add);
-    if (!code && !last)
-        code = z->model.on->ops->zero(z->model.on, z->model.gradients, z->model.elements * sizeof(float));
-    return code;
-}
-
 int zero_clear(zero *z)
 {
-    int code = z->sum ? z->model.on->ops->zero(z->model.on, z->sum, own_count(z) * sizeof(float)) : CODE_GOOD;
+    int code = z->sum ? z->model.on->ops->zero(z->model.on, z->sum, zero_own_count(z) * sizeof(float)) : CODE_GOOD;
     return code ? code : z->model.on->ops->zero(z->model.on, z->model.gradients, z->model.elements * sizeof(float));
 }
 
@@ -225,7 +174,7 @@ static int clear_squares(const zero *z)
 static int read_squares(const zero *z, double *squares)
 {
     size_t bytes = 2 * z->model.n_tensors * sizeof *squares;
-    return fail_status(ringx_memory_copy(device_of(z), squares, z->squares, bytes), "norms");
+    return fail_status(ringx_memory_copy(zero_device(z), squares, z->squares, bytes), "norms");
 }
 
 /* Σ over the own elements of all tensors that count here. */
@@ -237,7 +186,7 @@ static int own_squares(zero *z, double *sum)
     for (size_t t = 0; t < n && !code; t++) {
         const zero_tensor *tensor = &z->model.tensors[t];
         size_t begin, some;
-        if (counts(z, tensor) && zero_overlap(tensor, own_first(z), own_count(z), &begin, &some))
+        if (counts(z, tensor) && zero_overlap(tensor, zero_own_first(z), zero_own_count(z), &begin, &some))
             code = z->model.on->ops->sum_squares(z->model.on, z->model.gradients + tensor->offset + begin,
                                                  (int64_t)some, &z->squares[2 * t]);
     }
@@ -316,7 +265,7 @@ static int lamb_moments_of(zero *z, const nn_update *common, int r, double *squa
 static int lamb_moments(zero *z, const nn_update *common, double *squares)
 {
     int code = CODE_GOOD, owners = group_ranks(z->ranks->gradient);
-    int from = z->set.stage ? owner(z) : 0, to = z->set.stage ? owner(z) + 1 : owners;
+    int from = z->set.stage ? zero_owner(z) : 0, to = z->set.stage ? zero_owner(z) + 1 : owners;
     for (int r = from; r < to && !code; r++)
         code = lamb_moments_of(z, common, r, squares);
     return code;

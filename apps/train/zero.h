@@ -4,7 +4,10 @@
  *
  * All parameters of a rank lie one after the other.  Rank r of n owns elements bounds[r] … bounds[r+1]-1 of them,
  * whatever tensors they belong to; norms of tensors are summed over the owners, so that no result depends on the cut:
- * stages 0 and 1 are equal bit for bit.  Stage 2 sums gradients over the group after every micro-batch. */
+ * stages 0 and 1 are equal bit for bit.  Stage 2 sums gradients over the group after every micro-batch.
+ *
+ * With `overlap` on CPUs gradients are summed while backward goes on: zero_begin, then zero_ready as they become final,
+ * last elements first, then zero_accumulate or zero_end.  Results are the same bit for bit. */
 #ifndef RINGX_TRAIN_ZERO_H
 #define RINGX_TRAIN_ZERO_H
 
@@ -33,7 +36,8 @@ typedef struct zero_settings {
     optimizer_kind optimizer;
     double beta1, beta2, eps, decay, clip; /* clip 0: none */
     double least_trust, most_trust;        /* LAMB's */
-    size_t bucket;                         /* elements that are reduced at a time */
+    size_t bucket;                         /* elements that are reduced at a time; 0: all */
+    bool overlap;                          /* has no effect on a GPU */
 } zero_settings;
 
 typedef struct zero {
@@ -47,7 +51,8 @@ typedef struct zero {
     float *sum;            /* [own count]: stage 2's gradients so far; NULL otherwise */
     double *squares;       /* [tensors][2] */
     bool own_master;
-    int64_t step; /* updates done */
+    int64_t step;           /* updates done */
+    struct zero_lane *lane; /* NULL: nothing overlaps */
 } zero;
 
 int zero_create(zero *z, const zero_model *model, const zero_settings *settings, const parallel *ranks);
@@ -69,6 +74,12 @@ typedef struct zero_memory {
 zero_memory zero_memory_of(const zero_paper *p); /* what zero_create allocates */
 /* Master weights are what the weights are now.  After loading or initialising. */
 int zero_adopt(zero *z);
+/* Before a micro-batch, `last`: the step's last; none of these three does anything without overlap. */
+void zero_begin(zero *z, bool last);
+void zero_ready(zero *z, size_t first); /* gradients of elements first, first+1, … are final, of this micro-batch */
+/* Collective over the gradient group, in place of zero_accumulate where the step is given up: gradients are of no use.
+ */
+int zero_end(zero *z);
 /* Collective over the gradient group: after each micro-batch; last: the step's last. */
 int zero_accumulate(zero *z, bool last);
 /* Norm of the whole gradient times scale, over all ranks.  NaN or infinite if the gradient is. */

@@ -256,6 +256,34 @@ static void all_layouts_have_the_gradients_of_one_rank(void **state)
                     check_layout(&(layout_case){layouts[i][0], layouts[i][1], layouts[i][2], stage, steps, presets[j]});
 }
 
+/* Sums beside backward change no bit, whatever the stage, and where accumulation lets them wait. */
+static void overlap_changes_no_bit(void **state)
+{
+    (void)state;
+    for (int stage = 0; stage < 3; stage++) {
+        stored kept[2];
+        run r[2] = {{.ranks = 4}, {.ranks = 4}};
+        for (int i = 0; i < 2; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "lane%d%d", stage, i);
+            set(&r[i], "train_iters=3");
+            set(&r[i], "context_parallel_size=2");
+            set(&r[i], "gradient_accumulation_steps=2");
+            set(&r[i], "zero_optimization.stage=%d", stage);
+            set(&r[i], "zero_optimization.reduce_bucket_size=1500");
+            set(&r[i], "zero_optimization.overlap_comm=%s", i ? "true" : "false");
+            set(&r[i], "save=%s/%s", folder, name);
+            run_good(&r[i]);
+            open_stored(&kept[i], name, &one_rank);
+        }
+        expect_near(&kept[1], &kept[0], "weight/", 0, "overlapped weights");
+        expect_near(&kept[1], &kept[0], "v/", 0, "overlapped moments");
+        assert_true(r[0].loss == r[1].loss && r[0].norm == r[1].norm);
+        close_stored(&kept[0]);
+        close_stored(&kept[1]);
+    }
+}
+
 /* Documents that do not see each other, attention that differs between layers, inputs of layers in host memory. */
 static void forms_have_the_gradients_of_one_rank(void **state)
 {
@@ -451,17 +479,20 @@ static void a_signal_saves(void **state)
 static void what_is_not_finite_is_named(void **state)
 {
     (void)state;
-    group_run runs[3];
-    run r = {.ranks = 3, .damage = true};
-    set(&r, "train_iters=2");
-    set(&r, "train_batch_size=3");
-    set(&r, "save=%s/damaged", folder);
-    run_group(runs, 3, run_body, &r);
-    for (int k = 0; k < 3; k++) {
-        assert_int_equal(runs[k].code, CODE_NOT_FINITE);
-        if (!strstr(runs[k].message,
-                    "iteration 1: the loss is nan; nothing was updated; rank 2: weight of model.layers."))
-            fail_msg("%s", runs[k].message);
+    for (int overlap = 0; overlap < 2; overlap++) {
+        group_run runs[3];
+        run r = {.ranks = 3, .damage = true};
+        set(&r, "train_iters=2");
+        set(&r, "train_batch_size=3");
+        set(&r, "zero_optimization.overlap_comm=%s", overlap ? "true" : "false");
+        set(&r, "save=%s/damaged", folder);
+        run_group(runs, 3, run_body, &r);
+        for (int k = 0; k < 3; k++) {
+            assert_int_equal(runs[k].code, CODE_NOT_FINITE);
+            if (!strstr(runs[k].message,
+                        "iteration 1: the loss is nan; nothing was updated; rank 2: weight of model.layers."))
+                fail_msg("%s", runs[k].message);
+        }
     }
 }
 
@@ -469,6 +500,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(layouts_have_the_gradients_of_one_rank),
                                        cmocka_unit_test(all_layouts_have_the_gradients_of_one_rank),
+                                       cmocka_unit_test(overlap_changes_no_bit),
                                        cmocka_unit_test(forms_have_the_gradients_of_one_rank),
                                        cmocka_unit_test(pieces_end_as_the_whole),
                                        cmocka_unit_test(pieces_in_half_precision),

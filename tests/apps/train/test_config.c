@@ -164,14 +164,15 @@ static void keys_without_effect_are_named(void **state)
     static const char *const more[] = {
         "partition_activations: true\nsteps_per_print: 3\nzero_optimization: {overlap_comm: true, reduce_scatter: "
         "true}\n"
-        "checkpoint_in_cpu: true\nbf16: {loss_scale: 0}\nlog_grad_norm: false\ntop_k: 3\n",
-        "checkpoint_in_cpu: true\ncheckpoint_activations: true\npartition_activations: false\n"};
+        "checkpoint_in_cpu: true\nbf16: {loss_scale: 0}\nlog_grad_norm: false\ntop_k: 3\ndevice: cuda\n",
+        "checkpoint_in_cpu: true\ncheckpoint_activations: true\npartition_activations: false\n"
+        "zero_optimization: {overlap_comm: true}\n"};
     static const char *const right[] = {
         " note: key 'partition_activations' has no effect here: there are no tensor ranks, or no "
         "checkpoint_activations\n"
         " note: key 'checkpoint_in_cpu' has no effect here: inputs of layers are kept with checkpoint_activations "
         "only\n"
-        " note: key 'zero_optimization.overlap_comm' has no effect here: gradients are reduced after backward\n"
+        " note: key 'zero_optimization.overlap_comm' has no effect here: on a GPU gradients are summed after backward\n"
         " note: key 'steps_per_print' has no effect here: log_interval says when lines are printed\n"
         " note: key 'log_grad_norm' has no effect here: the gradient's norm is in the event files\n"
         " note: key 'top_k' has no effect here: ringx-gpt generate and evaluate take it as an option\n",

@@ -25,7 +25,7 @@ while IFS='|' read -r name kind field low high choices; do
     count=$((count + 1))
     if grep -q "{\"$name\", " "$notes"; then
         noted=$((noted + 1))
-        ! used "$field" || grep -qE "\{\"$name\", .*, (recomputes|divides)\}" "$notes" || complain "$name is used, and a note says that it is not"
+        ! used "$field" || grep -qE "\{\"$name\", .*, (recomputes|on_cpu|divides)\}" "$notes" || complain "$name is used, and a note says that it is not"
     elif ! used "$field" && ! single "$kind" "$low" "$high" "$choices"; then
         complain "$name is accepted, has no effect, and no note says so"
     fi

@@ -25,6 +25,7 @@ typedef struct trial {
     optimizer_kind optimizer;
     ringx_dtype dtype;
     double clip;
+    bool overlap;
     float weights[ELEMENTS]; /* result, of the whole model in the order of tensors */
     double norm;
 } trial;
@@ -56,10 +57,14 @@ static int steps(trial *c, parallel *p, zero *z, const zero_tensor *tensors)
     double norm = 0;
     for (int step = 0; step < STEPS && !code; step++) {
         for (int a = 0; a < c->micro / dp && !code; a++) {
-            for (int t = 0; t < TENSORS; t++)
+            bool last = a == c->micro / dp - 1;
+            zero_begin(z, last);
+            for (int t = TENSORS - 1; t >= 0; t--) { /* as backward does */
                 for (size_t i = 0; i < tensors[t].count; i++)
                     z->model.gradients[tensors[t].offset + i] += gradients[step][a * dp + here][whole_index(p, t, i)];
-            code = zero_accumulate(z, a == c->micro / dp - 1);
+                zero_ready(z, tensors[t].offset);
+            }
+            code = zero_accumulate(z, last);
         }
         if (!code)
             code = zero_norm(z, 0.5, &norm);
@@ -103,7 +108,8 @@ static int body(group *g, void *context)
                          .clip = c->clip,
                          .least_trust = 0.01,
                          .most_trust = 10,
-                         .bucket = 333};
+                         .bucket = 133,
+                         .overlap = c->overlap};
     code = zero_create(&z, &model, &set, &p);
     if (!code)
         code = zero_adopt(&z);
@@ -200,6 +206,11 @@ static void stages_equal_one_rank(void **state)
             for (int s = 0; s < 3; s++) {
                 plain.stage = s;
                 stage[s] = run_trial(plain);
+                trial overlapped = plain;
+                overlapped.overlap = true;
+                overlapped = run_trial(overlapped);
+                assert_memory_equal(overlapped.weights, stage[s].weights, sizeof overlapped.weights);
+                assert_true(overlapped.norm == stage[s].norm);
                 assert_true(fabs(stage[s].norm - norm) <= 1e-5 * norm);
                 for (size_t i = 0; i < ELEMENTS; i++)
                     if (!(fabs((double)stage[s].weights[i] - right[i]) <= 2e-5))
@@ -229,9 +240,47 @@ static void half_precision_has_masters(void **state)
     assert_true(moved / ELEMENTS > 0.01);
 }
 
+/* A rank that gives up in the middle of backward, without a word, holds up no other: they end what was begun. */
+static int give_up(group *g, void *context)
+{
+    (void)context;
+    parallel p;
+    zero z;
+    float weights[1000] = {0}, sums[1000];
+    zero_tensor tensor = {"t", 0, 1000, true, false};
+    nn_context on = {.ops = &nn_cpu};
+    zero_model model = {&tensor, 1, 1000, weights, RINGX_F32, sums, &on};
+    zero_settings set = {.beta1 = 0.9, .beta2 = 0.95, .bucket = 70, .overlap = true};
+    int code = parallel_create(&p, g, (const int[AXES]){1, 1, 3}, NULL);
+    if (code)
+        return code;
+    for (int i = 0; i < 1000; i++)
+        sums[i] = 1;
+    code = zero_create(&z, &model, &set, &p);
+    if (!code) {
+        zero_begin(&z, true);
+        zero_ready(&z, group_rank(g) == 1 ? 800 : 300);
+        if (group_rank(g) == 0)
+            code = zero_end(&z);
+        zero_destroy(&z);
+    }
+    for (int i = 0; i < 1000 && !code; i++)
+        if (!(sums[i] == 3)) /* NaN never passes */
+            code = (fail)(CODE_WRONG, "element %d is %g", i, (double)sums[i]);
+    parallel_destroy(&p);
+    return code;
+}
+
+static void a_step_that_is_given_up_holds_up_nobody(void **state)
+{
+    (void)state;
+    run_group_good(3, give_up, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(stages_equal_one_rank),
+                                       cmocka_unit_test(a_step_that_is_given_up_holds_up_nobody),
                                        cmocka_unit_test(half_precision_has_masters)};
     return cmocka_run_group_tests(tests, make_gradients, NULL);
 }
