@@ -3,56 +3,22 @@
 #include "gpt/cmd_train.h"
 
 #include "gpt/hf_files.h"
+#include "gpt/model_checkpoint.h"
+#include "train/pieces.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { KINDS = 3 };
-static const char *const kinds[KINDS] = {"weight", "m", "v"};
-
-typedef struct piece_list {
-    checkpoint_piece *items;
-    char (*names)[104];
-    size_t count;
-} piece_list;
-
-static void free_pieces(piece_list *l)
-{
-    free(l->items);
-    free(l->names);
-}
-
-/* What of the states lies in elements first … first+count-1 here; saving: each element on one rank only. */
-static int list_pieces(const training *t, size_t first, size_t count, bool saving, int n_kinds, piece_list *l)
+static int list_pieces(const training *t, int kinds, bool saving, piece_list *l)
 {
     const gpt_parameter *all;
     size_t n = gpt_model_parameters(t->m, &all);
-    *l = (piece_list){allocate(KINDS * n * sizeof *l->items), allocate(KINDS * n * sizeof *l->names), 0};
-    if (!l->items || !l->names)
-        return CODE_NO_MEMORY;
-    float *const states[KINDS] = {t->z.master, t->z.m, t->z.v};
-    for (int k = 0; k < n_kinds; k++)
-        for (size_t i = 0; i < n; i++) {
-            const gpt_parameter *p = &all[i];
-            size_t begin, some;
-            if (!zero_overlap(&t->tensors[i], first, count, &begin, &some) ||
-                (saving && !p->split && t->p.at[AXIS_TENSOR] != 0))
-                continue;
-            snprintf(l->names[l->count], sizeof *l->names, "%s/%s", kinds[k], p->name);
-            l->items[l->count] = (checkpoint_piece){.name = l->names[l->count],
-                                                    .rows = p->rows,
-                                                    .columns = p->columns,
-                                                    .first_row = p->first_row,
-                                                    .block_rows = p->local_rows,
-                                                    .first_column = p->first_column,
-                                                    .block_columns = p->local_columns,
-                                                    .begin = (int64_t)begin,
-                                                    .count = (int64_t)some,
-                                                    .values = states[k] + (p->offset + begin - t->z.first),
-                                                    .device = t->on.ops->device};
-            l->count++;
-        }
-    return CODE_GOOD;
+    checkpoint_piece *parts = allocate(n * sizeof *parts);
+    for (size_t i = 0; parts && i < n; i++)
+        parts[i] = gpt_piece(&all[i]);
+    int code = parts ? pieces_of_states(l, &t->z, parts, kinds, saving) : CODE_NO_MEMORY;
+    free(parts);
+    return code;
 }
 
 /* What must be the same when a run goes on. */
@@ -98,11 +64,9 @@ static json_t *state_of(const training *t)
 
 int training_save(training *t, const char *const *files)
 {
-    piece_list l;
-    size_t mine = t->z.bounds[group_rank(t->p.gradient)];
-    size_t end = t->z.bounds[group_rank(t->p.gradient) + 1];
+    piece_list l = {0};
     json_t *state = state_of(t);
-    int code = list_pieces(t, mine, end - mine, true, t->c->no_save_optim ? 1 : KINDS, &l);
+    int code = list_pieces(t, t->c->no_save_optim ? 1 : STATE_KINDS, true, &l);
     if (!code && !state)
         code = fail(CODE_NO_MEMORY, "no memory for a checkpoint");
     code = group_agree(t->world, code);
@@ -114,7 +78,7 @@ int training_save(training *t, const char *const *files)
                                                                  .pieces = l.items,
                                                                  .n_pieces = l.count,
                                                                  .keep = t->c->keep_last_n_checkpoints});
-    free_pieces(&l);
+    pieces_free(&l);
     json_decref(state);
     if (!code && t->log)
         fprintf(t->log, " saved %s/global_step%lld\n", t->c->save, (long long)t->iteration);
@@ -172,11 +136,11 @@ static void take_scale(training *t, const json_t *stored)
 
 static int take_tensors(training *t, const checkpoint *from, bool moments)
 {
-    piece_list l;
-    int code = list_pieces(t, t->z.first, t->z.count, false, moments ? KINDS : 1, &l);
+    piece_list l = {0};
+    int code = list_pieces(t, moments ? STATE_KINDS : 1, false, &l);
     if (!code)
         code = checkpoint_load(from, l.items, l.count);
-    free_pieces(&l);
+    pieces_free(&l);
     code = group_agree(t->world, code);
     return code ? code : zero_spread(&t->z);
 }

@@ -5,44 +5,47 @@
 #include "gpt/hf_files.h"
 #include "gpt/model_parts.h"
 #include "shared/numbers.h"
-#include "train/checkpoint.h"
+#include "train/pieces.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Weights of all of this rank's parameters as floats, and where they belong. */
-typedef struct piece_set {
-    checkpoint_piece *items;
-    char (*names)[104];
-    float *values;
-    size_t count;
-} piece_set;
-
-static void pieces_free(piece_set *s)
+checkpoint_piece gpt_piece(const gpt_parameter *p)
 {
-    free(s->items), free(s->names), free(s->values);
+    return (checkpoint_piece){.name = p->name,
+                              .rows = p->rows,
+                              .columns = p->columns,
+                              .first_row = p->first_row,
+                              .block_rows = p->local_rows,
+                              .first_column = p->first_column,
+                              .block_columns = p->local_columns,
+                              .count = (int64_t)p->count};
 }
 
-static int pieces_create(const gpt_model *m, piece_set *s)
+/* Weights of all of this rank's parameters as floats, and where they belong. */
+typedef struct float_weights {
+    piece_list pieces;
+    float *values;
+} float_weights;
+
+static void weights_free(float_weights *w)
 {
-    *s = (piece_set){allocate(m->n_parameters * sizeof *s->items), allocate(m->n_parameters * sizeof *s->names),
-                     allocate(m->elements * sizeof *s->values), m->n_parameters};
-    if (!s->items || !s->names || !s->values)
+    pieces_free(&w->pieces);
+    free(w->values);
+}
+
+static int weights_create(const gpt_model *m, float_weights *w)
+{
+    *w = (float_weights){.values = allocate(m->elements * sizeof *w->values)};
+    if (!w->values)
         return CODE_NO_MEMORY;
-    for (size_t i = 0; i < s->count; i++) {
-        const gpt_parameter *p = &m->parameters[i];
-        snprintf(s->names[i], sizeof s->names[i], "weight/%s", p->name);
-        s->items[i] = (checkpoint_piece){.name = s->names[i],
-                                         .rows = p->rows,
-                                         .columns = p->columns,
-                                         .first_row = p->first_row,
-                                         .block_rows = p->local_rows,
-                                         .first_column = p->first_column,
-                                         .block_columns = p->local_columns,
-                                         .count = (int64_t)p->count,
-                                         .values = s->values + p->offset};
+    int code = pieces_create(&w->pieces, m->n_parameters);
+    for (size_t i = 0; i < m->n_parameters && !code; i++) {
+        checkpoint_piece p = gpt_piece(&m->parameters[i]);
+        p.values = w->values + m->parameters[i].offset;
+        pieces_add(&w->pieces, "weight", &p);
     }
-    return CODE_GOOD;
+    return code;
 }
 
 /* Between the model's weights, by way of host memory, and floats. */
@@ -74,18 +77,18 @@ static int exchange(gpt_model *m, float *values, bool into_model)
 static int read_model(gpt_model **m, const model_place *place, const checkpoint *from)
 {
     gpt_config config;
-    piece_set pieces = {0};
+    float_weights w = {0};
     json_t *model = json_object_get(json_object_get(from->manifest, "state"), "model");
     if (!model)
         return fail(CODE_BAD_INPUT, "%s: its state does not say what model it is", from->path);
     TRY(hf_config_parse(&config, from->path, model));
     TRY(gpt_model_create(m, &config, place->dtype, place->on, place->groups));
-    int code = pieces_create(*m, &pieces);
+    int code = weights_create(*m, &w);
     if (!code)
-        code = checkpoint_load(from, pieces.items, pieces.count);
+        code = checkpoint_load(from, w.pieces.items, w.pieces.count);
     if (!code)
-        code = exchange(*m, pieces.values, true);
-    pieces_free(&pieces);
+        code = exchange(*m, w.values, true);
+    weights_free(&w);
     return code;
 }
 
@@ -110,31 +113,31 @@ static json_t *state_of(const gpt_model *m)
 }
 
 /* Each element on one rank only: parameters that are whole everywhere on the first. */
-static size_t keep_own(const gpt_model *m, piece_set *s)
+static size_t keep_own(const gpt_model *m, piece_list *l)
 {
     bool first_tensor = !m->groups.tensor || group_rank(m->groups.tensor) == 0;
     bool first_context = !m->groups.context || group_rank(m->groups.context) == 0;
     size_t kept = 0;
-    for (size_t i = 0; i < s->count && first_context; i++)
+    for (size_t i = 0; i < l->count && first_context; i++)
         if (m->parameters[i].split || first_tensor)
-            s->items[kept++] = s->items[i];
+            l->items[kept++] = l->items[i];
     return kept;
 }
 
 int model_to_checkpoint(gpt_model *m, const model_place *place, const char *folder)
 {
-    piece_set pieces;
-    int code = pieces_create(m, &pieces);
+    float_weights w;
+    int code = weights_create(m, &w);
     json_t *state = state_of(m);
     if (!code)
-        code = state ? exchange(m, pieces.values, false) : CODE_NO_MEMORY;
+        code = state ? exchange(m, w.values, false) : CODE_NO_MEMORY;
     code = group_agree(place->world, code);
     if (!code)
         code = checkpoint_save(place->world, &(checkpoint_save_info){.folder = folder,
                                                                      .state = state,
-                                                                     .pieces = pieces.items,
-                                                                     .n_pieces = keep_own(m, &pieces)});
+                                                                     .pieces = w.pieces.items,
+                                                                     .n_pieces = keep_own(m, &w.pieces)});
     json_decref(state);
-    pieces_free(&pieces);
+    weights_free(&w);
     return code;
 }

@@ -4,6 +4,7 @@
 #define GPT_MODEL_CHECKPOINT_H
 
 #include "gpt/model.h"
+#include "train/checkpoint.h"
 
 typedef struct model_place { /* where a model is to be */
     group *world;
@@ -11,6 +12,9 @@ typedef struct model_place { /* where a model is to be */
     ringx_dtype dtype;
     const nn_context *on;
 } model_place;
+
+/* Name and place of this rank's part of a parameter, without values. */
+checkpoint_piece gpt_piece(const gpt_parameter *p);
 
 /* Collective: the model of the newest whole checkpoint in the folder, at any layout. */
 int model_from_checkpoint(gpt_model **m, const model_place *place, const char *folder);

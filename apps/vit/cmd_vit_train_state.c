@@ -1,61 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 /* Checkpoints of a training run: weights, moments, and what else decides the next step. */
+#include "train/pieces.h"
 #include "vit/cmd_vit_train.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { KINDS = 3 };
-static const char *const kinds[KINDS] = {"weight", "m", "v"};
-
-typedef struct piece_list {
-    checkpoint_piece *items;
-    char (*names)[64];
-    size_t count;
-} piece_list;
-
-static void free_pieces(piece_list *l)
+/* Name and place of this rank's part of a parameter, without values. */
+static checkpoint_piece piece_of(const vit_parameter *p)
 {
-    free(l->items);
-    free(l->names);
+    return (checkpoint_piece){.name = p->name,
+                              .rows = p->rows,
+                              .columns = p->columns,
+                              .first_row = p->first_row,
+                              .block_rows = p->local_rows,
+                              .first_column = p->first_column,
+                              .block_columns = p->local_columns,
+                              .count = (int64_t)p->count};
 }
 
-/* Element `begin` and `some` that follow it of parameter p, whose values are there. */
-static void add_piece(piece_list *l, const vit_parameter *p, size_t begin, size_t some, float *values)
-{
-    l->items[l->count] = (checkpoint_piece){.name = l->names[l->count],
-                                            .rows = p->rows,
-                                            .columns = p->columns,
-                                            .first_row = p->first_row,
-                                            .block_rows = p->local_rows,
-                                            .first_column = p->first_column,
-                                            .block_columns = p->local_columns,
-                                            .begin = (int64_t)begin,
-                                            .count = (int64_t)some,
-                                            .values = values};
-    l->count++;
-}
-
-/* What of the states lies in elements first … first+count-1 here; saving: each element on one rank only. */
-static int list_pieces(const vit_training *t, size_t first, size_t count, bool saving, piece_list *l)
+static int list_states(const vit_training *t, bool saving, piece_list *l)
 {
     const vit_parameter *all;
     size_t n = vit_model_parameters(t->m, &all);
-    *l = (piece_list){allocate(KINDS * n * sizeof *l->items), allocate(KINDS * n * sizeof *l->names), 0};
-    if (!l->items || !l->names)
-        return CODE_NO_MEMORY;
-    float *const states[KINDS] = {t->z.master, t->z.m, t->z.v};
-    for (int k = 0; k < KINDS; k++)
-        for (size_t i = 0; i < n; i++) {
-            size_t begin, some;
-            if (!zero_overlap(&t->tensors[i], first, count, &begin, &some) ||
-                (saving && !all[i].split && t->p.at[AXIS_TENSOR] != 0))
-                continue;
-            snprintf(l->names[l->count], sizeof *l->names, "%s/%s", kinds[k], all[i].name);
-            add_piece(l, &all[i], begin, some, states[k] + (all[i].offset + begin - t->z.first));
-            l->items[l->count - 1].device = t->on.ops->device;
-        }
-    return CODE_GOOD;
+    checkpoint_piece *parts = allocate(n * sizeof *parts);
+    for (size_t i = 0; parts && i < n; i++)
+        parts[i] = piece_of(&all[i]);
+    int code = parts ? pieces_of_states(l, &t->z, parts, STATE_KINDS, saving) : CODE_NO_MEMORY;
+    free(parts);
+    return code;
 }
 
 /* The whole of this rank's weights, into host memory. */
@@ -63,14 +36,13 @@ static int list_weights(const vit_training *t, float *values, piece_list *l)
 {
     const vit_parameter *all;
     size_t n = vit_model_parameters(t->m, &all);
-    *l = (piece_list){allocate(n * sizeof *l->items), allocate(n * sizeof *l->names), 0};
-    if (!l->items || !l->names)
-        return CODE_NO_MEMORY;
-    for (size_t i = 0; i < n; i++) {
-        snprintf(l->names[i], sizeof *l->names, "weight/%s", all[i].name);
-        add_piece(l, &all[i], 0, all[i].count, values + all[i].offset);
+    int code = pieces_create(l, n);
+    for (size_t i = 0; i < n && !code; i++) {
+        checkpoint_piece p = piece_of(&all[i]);
+        p.values = values + all[i].offset;
+        pieces_add(l, "weight", &p);
     }
-    return CODE_GOOD;
+    return code;
 }
 
 /* ---- what must be the same when a run goes on ---- */
@@ -136,12 +108,10 @@ bool vit_training_saves(const vit_training *t)
 
 int vit_training_save(vit_training *t, const char *const *files)
 {
-    piece_list l;
-    int rank = group_rank(t->p.gradient);
-    size_t mine = t->z.bounds[rank], end = t->z.bounds[rank + 1];
+    piece_list l = {0};
     int64_t number = t->step ? t->epoch : t->epoch - 1; /* in an epoch, or after one */
     json_t *state = state_of(t);
-    int code = list_pieces(t, mine, end - mine, true, &l);
+    int code = list_states(t, true, &l);
     if (!code && !state)
         code = fail(CODE_NO_MEMORY, "no memory for a checkpoint");
     code = group_agree(t->world, code);
@@ -154,7 +124,7 @@ int vit_training_save(vit_training *t, const char *const *files)
                                                                  .pieces = l.items,
                                                                  .n_pieces = l.count,
                                                                  .keep = t->c->keep_last_n_checkpoints});
-    free_pieces(&l);
+    pieces_free(&l);
     json_decref(state);
     if (!code)
         vit_log_print(&t->log, "Checkpoint for epoch %lld saved for rank %d -> %s/" VIT_CHECKPOINTS "%lld",
@@ -175,18 +145,18 @@ static int take_weights(vit_training *t, const checkpoint *from)
         code = checkpoint_load(from, l.items, l.count);
     for (size_t i = 0; i < n && !code; i++)
         code = vit_model_put(t->m, i, values + all[i].offset);
-    free_pieces(&l);
+    pieces_free(&l);
     free(values);
     return code;
 }
 
 static int take_states(vit_training *t, const checkpoint *from)
 {
-    piece_list l;
-    int code = list_pieces(t, t->z.first, t->z.count, false, &l);
+    piece_list l = {0};
+    int code = list_states(t, false, &l);
     if (!code)
         code = checkpoint_load(from, l.items, l.count);
-    free_pieces(&l);
+    pieces_free(&l);
     code = group_agree(t->world, code);
     return code ? code : zero_spread(&t->z);
 }
