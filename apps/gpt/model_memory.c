@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The model's memory of a run: one allocation, laid out by one function that first counts and then places. */
 #include "gpt/model_parts.h"
+#include "nn/arena.h"
 #include "shared/numbers.h"
 #include "shared/report.h"
 #include "train/device_data.h"
@@ -13,35 +14,14 @@ const char *const gpt_memory_names[GPT_MEMORY_ITEMS] = {
     [GPT_KEPT] = "kept attention",       [GPT_BACKWARD] = "backward",   [GPT_CHUNKS] = "chunks of tokens",
     [GPT_WORKSPACE] = "attention space", [GPT_LOSS] = "loss",           [GPT_TABLES] = "tables"};
 
-typedef struct arena {
-    char *base; /* NULL: count only */
-    size_t used;
-    size_t *items; /* [GPT_MEMORY_ITEMS]: what of it is for what */
-    gpt_memory_item item;
-} arena;
-
-static void *take(arena *a, size_t bytes)
-{
-    void *at = a->base ? a->base + a->used : NULL;
-    size_t whole = (bytes + 127) / 128 * 128;
-    a->used += whole;
-    a->items[a->item] += whole;
-    return at;
-}
-
-static nn_array take_matrix(arena *a, int64_t rows, int64_t columns, ringx_dtype dtype)
-{
-    return (nn_array){take(a, (size_t)(rows * columns) * dtype_bytes(dtype)), dtype, columns};
-}
-
 static void take_kept(const gpt_model *m, arena *a, kept_attention *k)
 {
-    k->q = take_matrix(a, m->tokens, m->q_width, m->dtype);
-    k->k = take_matrix(a, m->tokens, m->kv_width, m->dtype);
-    k->v = take_matrix(a, m->tokens, m->kv_width, m->dtype);
-    k->out = take_matrix(a, m->tokens, m->q_width, m->dtype);
-    k->middle = take_matrix(a, m->tokens, m->config.width, m->dtype);
-    k->lse = take(a, (size_t)(m->tokens * m->q_width / m->config.head_dim) * sizeof *k->lse);
+    k->q = arena_take_matrix(a, m->tokens, m->q_width, m->dtype);
+    k->k = arena_take_matrix(a, m->tokens, m->kv_width, m->dtype);
+    k->v = arena_take_matrix(a, m->tokens, m->kv_width, m->dtype);
+    k->out = arena_take_matrix(a, m->tokens, m->q_width, m->dtype);
+    k->middle = arena_take_matrix(a, m->tokens, m->config.width, m->dtype);
+    k->lse = arena_take(a, (size_t)(m->tokens * m->q_width / m->config.head_dim) * sizeof *k->lse);
 }
 
 static bool one_for_all(const gpt_model *m)
@@ -61,36 +41,36 @@ static void lay_out(gpt_model *m, arena *a)
             most = m->chunk > m->loss_chunk ? m->chunk : m->loss_chunk;
     a->item = GPT_INPUTS;
     for (int64_t i = 0; i <= layers; i++)
-        m->inputs[i] = alternate(m) && i > 1 ? m->inputs[i - 2] : take_matrix(a, m->tokens, width, m->dtype);
+        m->inputs[i] = alternate(m) && i > 1 ? m->inputs[i - 2] : arena_take_matrix(a, m->tokens, width, m->dtype);
     if (m->elsewhere && !m->run.offload && layers > 1)
-        m->parts = take(a, (size_t)(layers - 1) * m->part_bytes);
+        m->parts = arena_take(a, (size_t)(layers - 1) * m->part_bytes);
     a->item = GPT_KEPT;
     for (int64_t i = 0; i < (one_for_all(m) ? 1 : layers); i++)
         take_kept(m, a, &m->kept[i]);
     a->item = GPT_BACKWARD;
     if (!m->run.forward_only) {
-        m->dx = take_matrix(a, m->tokens, width, m->dtype);
-        m->dq = take_matrix(a, m->tokens, m->q_width, m->dtype);
-        m->dk = take_matrix(a, m->tokens, m->kv_width, m->dtype);
-        m->dv = take_matrix(a, m->tokens, m->kv_width, m->dtype);
-        m->dout = take_matrix(a, m->tokens, m->q_width, m->dtype);
+        m->dx = arena_take_matrix(a, m->tokens, width, m->dtype);
+        m->dq = arena_take_matrix(a, m->tokens, m->q_width, m->dtype);
+        m->dk = arena_take_matrix(a, m->tokens, m->kv_width, m->dtype);
+        m->dv = arena_take_matrix(a, m->tokens, m->kv_width, m->dtype);
+        m->dout = arena_take_matrix(a, m->tokens, m->q_width, m->dtype);
     }
     a->item = GPT_CHUNKS;
-    m->normal = take_matrix(a, most, width, m->dtype);
-    m->partial = take_matrix(a, most, width, RINGX_F32);
-    m->gate = take_matrix(a, m->chunk, m->inner, m->dtype);
-    m->up = take_matrix(a, m->chunk, m->inner, m->dtype);
-    m->act = take_matrix(a, m->chunk, m->inner, m->dtype);
+    m->normal = arena_take_matrix(a, most, width, m->dtype);
+    m->partial = arena_take_matrix(a, most, width, RINGX_F32);
+    m->gate = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
+    m->up = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
+    m->act = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
     a->item = GPT_WORKSPACE;
-    m->workspace = take(a, m->workspace_bytes);
+    m->workspace = arena_take(a, m->workspace_bytes);
     a->item = GPT_LOSS;
     nn_loss loss = {.tokens = m->loss_chunk, .count = m->vocabulary, .chunk = m->loss_chunk};
-    m->loss_workspace = take(a, nn_loss_workspace(&loss));
-    m->token_nll = take(a, (size_t)m->tokens * sizeof *m->token_nll);
-    m->nll = take(a, sizeof *m->nll);
+    m->loss_workspace = arena_take(a, nn_loss_workspace(&loss));
+    m->token_nll = arena_take(a, (size_t)m->tokens * sizeof *m->token_nll);
+    m->nll = arena_take(a, sizeof *m->nll);
     a->item = GPT_TABLES;
-    m->device_positions = take(a, (size_t)m->local_tokens * sizeof *m->positions);
-    m->rope = take(a, (size_t)(m->local_tokens * m->config.rotary_dim) * sizeof *m->rope);
+    m->device_positions = arena_take(a, (size_t)m->local_tokens * sizeof *m->positions);
+    m->rope = arena_take(a, (size_t)(m->local_tokens * m->config.rotary_dim) * sizeof *m->rope);
 }
 
 int model_rope_table(gpt_model *m)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The model's memory of a run: one allocation, laid out by one function that first counts and then places. */
+#include "nn/arena.h"
 #include "shared/numbers.h"
 #include "vit/vit_model_parts.h"
 
@@ -11,35 +12,14 @@ const char *const vit_memory_names[VIT_MEMORY_ITEMS] = {
     [VIT_KEPT] = "kept attention",       [VIT_BACKWARD] = "backward",       [VIT_CHUNKS] = "chunks of tokens",
     [VIT_WORKSPACE] = "attention space", [VIT_ENDS] = "fields and patches", [VIT_TABLES] = "tables"};
 
-typedef struct arena {
-    char *base; /* NULL: count only */
-    size_t used;
-    size_t *items; /* [VIT_MEMORY_ITEMS]: what of it is for what */
-    vit_memory_item item;
-} arena;
-
-static void *take(arena *a, size_t bytes)
-{
-    void *at = a->base ? a->base + a->used : NULL;
-    size_t whole = (bytes + 127) / 128 * 128;
-    a->used += whole;
-    a->items[a->item] += whole;
-    return at;
-}
-
-static nn_array take_matrix(arena *a, int64_t rows, int64_t columns, ringx_dtype dtype)
-{
-    return (nn_array){take(a, (size_t)(rows * columns) * dtype_bytes(dtype)), dtype, columns};
-}
-
 static void take_kept(const vit_model *m, arena *a, vit_kept *k)
 {
-    k->q = take_matrix(a, m->tokens, m->qkv, m->dtype);
-    k->k = take_matrix(a, m->tokens, m->qkv, m->dtype);
-    k->v = take_matrix(a, m->tokens, m->qkv, m->dtype);
-    k->out = take_matrix(a, m->tokens, m->qkv, m->dtype);
-    k->middle = take_matrix(a, m->tokens, m->shape.embed, RINGX_F32);
-    k->lse = take(a, (size_t)(m->tokens * m->heads) * sizeof *k->lse);
+    k->q = arena_take_matrix(a, m->tokens, m->qkv, m->dtype);
+    k->k = arena_take_matrix(a, m->tokens, m->qkv, m->dtype);
+    k->v = arena_take_matrix(a, m->tokens, m->qkv, m->dtype);
+    k->out = arena_take_matrix(a, m->tokens, m->qkv, m->dtype);
+    k->middle = arena_take_matrix(a, m->tokens, m->shape.embed, RINGX_F32);
+    k->lse = arena_take(a, (size_t)(m->tokens * m->heads) * sizeof *k->lse);
 }
 
 static int64_t kept_blocks(const vit_model *m)
@@ -50,16 +30,16 @@ static int64_t kept_blocks(const vit_model *m)
 static void lay_out_backward(vit_model *m, arena *a)
 {
     a->item = VIT_BACKWARD;
-    m->dx = take_matrix(a, m->tokens, m->shape.embed, RINGX_F32);
-    m->dq = take_matrix(a, m->tokens, m->qkv, m->dtype);
-    m->dk = take_matrix(a, m->tokens, m->qkv, m->dtype);
-    m->dv = take_matrix(a, m->tokens, m->qkv, m->dtype);
-    m->dout = take_matrix(a, m->tokens, m->qkv, m->dtype);
+    m->dx = arena_take_matrix(a, m->tokens, m->shape.embed, RINGX_F32);
+    m->dq = arena_take_matrix(a, m->tokens, m->qkv, m->dtype);
+    m->dk = arena_take_matrix(a, m->tokens, m->qkv, m->dtype);
+    m->dv = arena_take_matrix(a, m->tokens, m->qkv, m->dtype);
+    m->dout = arena_take_matrix(a, m->tokens, m->qkv, m->dtype);
     a->item = VIT_CHUNKS;
     if (m->dtype != RINGX_F32 || m->shape.dropout > 0)
-        m->branch = take_matrix(a, m->chunk, m->shape.embed, m->dtype);
+        m->branch = arena_take_matrix(a, m->chunk, m->shape.embed, m->dtype);
     if (m->dtype != RINGX_F32)
-        m->pixels = take_matrix(a, m->chunk, m->pixels_out, m->dtype);
+        m->pixels = arena_take_matrix(a, m->chunk, m->pixels_out, m->dtype);
 }
 
 static void lay_out(vit_model *m, arena *a)
@@ -67,30 +47,31 @@ static void lay_out(vit_model *m, arena *a)
     int64_t embed = m->shape.embed;
     a->item = VIT_INPUTS;
     for (int64_t i = 0; i <= m->shape.depth; i++)
-        m->inputs[i] = m->run.forward_only && i > 1 ? m->inputs[i - 2] : take_matrix(a, m->tokens, embed, RINGX_F32);
+        m->inputs[i] =
+            m->run.forward_only && i > 1 ? m->inputs[i - 2] : arena_take_matrix(a, m->tokens, embed, RINGX_F32);
     a->item = VIT_KEPT;
     for (int64_t i = 0; i < kept_blocks(m); i++)
         take_kept(m, a, &m->kept[i]);
     if (!m->run.forward_only)
         lay_out_backward(m, a);
     a->item = VIT_CHUNKS;
-    m->normal = take_matrix(a, m->chunk, embed, m->dtype);
-    m->partial = take_matrix(a, m->chunk, embed, RINGX_F32);
-    m->hidden = take_matrix(a, m->chunk, m->inner, m->dtype);
-    m->act = take_matrix(a, m->chunk, m->inner, m->dtype);
+    m->normal = arena_take_matrix(a, m->chunk, embed, m->dtype);
+    m->partial = arena_take_matrix(a, m->chunk, embed, RINGX_F32);
+    m->hidden = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
+    m->act = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
     a->item = VIT_WORKSPACE;
-    m->workspace = take(a, m->workspace_bytes);
+    m->workspace = arena_take(a, m->workspace_bytes);
     a->item = VIT_ENDS;
     int64_t pixels = m->run.batch * m->shape.channels_in * m->band.count * m->shape.width;
-    m->image = take(a, (size_t)pixels * sizeof *m->image);
-    m->patches = take_matrix(a, m->tokens, m->pixels_in, m->dtype);
-    m->prediction = take_matrix(a, m->tokens, m->pixels_out, RINGX_F32);
+    m->image = arena_take(a, (size_t)pixels * sizeof *m->image);
+    m->patches = arena_take_matrix(a, m->tokens, m->pixels_in, m->dtype);
+    m->prediction = arena_take_matrix(a, m->tokens, m->pixels_out, RINGX_F32);
     a->item = VIT_TABLES;
-    m->band_positions = take(a, (size_t)m->local_tokens * sizeof *m->band_positions);
-    m->token_ids = take(a, (size_t)m->tokens * sizeof *m->token_ids);
+    m->band_positions = arena_take(a, (size_t)m->local_tokens * sizeof *m->band_positions);
+    m->token_ids = arena_take(a, (size_t)m->tokens * sizeof *m->token_ids);
     if (m->shape.dropout > 0 && !m->run.forward_only) {
-        m->rows = take(a, (size_t)m->tokens * sizeof *m->rows);
-        m->factors = take(a, (size_t)m->tokens * sizeof *m->factors);
+        m->rows = arena_take(a, (size_t)m->tokens * sizeof *m->rows);
+        m->factors = arena_take(a, (size_t)m->tokens * sizeof *m->factors);
     }
 }
 
