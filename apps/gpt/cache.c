@@ -45,18 +45,6 @@ int cache_fill(gpt_model *m, int64_t layer, const kept_attention *k)
     return CODE_GOOD;
 }
 
-static int context_max(void *model, float *values, size_t count)
-{
-    const gpt_model *m = model;
-    return device_all_reduce(m->groups.context, m->on.ops->device, GROUP_MAX, values, count);
-}
-
-static int context_sum(void *model, float *values, size_t count)
-{
-    const gpt_model *m = model;
-    return device_all_reduce(m->groups.context, m->on.ops->device, GROUP_SUM, values, count);
-}
-
 static nn_decode decode_of(const gpt_cache *c)
 {
     int64_t dim = c->m->config.head_dim;
@@ -66,11 +54,12 @@ static nn_decode decode_of(const gpt_cache *c)
 int cache_attend(gpt_model *m, int64_t layer, const kept_attention *k)
 {
     const gpt_cache *c = m->cache;
-    nn_reduce reduce = {context_max, context_sum, c->m};
+    device_group context = {c->m->groups.context, c->m->on.ops->device};
+    nn_reduce reduce = {device_max, device_sum, &context};
     nn_decode d = decode_of(c);
     d.keys = c->local + c->keeps, d.scale = 1 / sqrt((double)d.head_dim);
     d.q = k->q, d.k = stored(c, layer, 0), d.v = stored(c, layer, 1), d.out = k->out;
-    d.workspace = c->workspace, d.reduce = c->m->groups.context ? &reduce : NULL;
+    d.workspace = c->workspace, d.reduce = context.g ? &reduce : NULL;
     return m->on.ops->decode(&m->on, &d);
 }
 

@@ -37,18 +37,6 @@ int model_embed_backward(gpt_model *m, const int32_t *ids)
     return m->on.ops->embedding_backward(&m->on, &e);
 }
 
-static int loss_max(void *model, float *values, size_t count)
-{
-    const gpt_model *m = model;
-    return device_all_reduce(m->groups.tensor, m->on.ops->device, GROUP_MAX, values, count);
-}
-
-static int loss_sum(void *model, float *values, size_t count)
-{
-    const gpt_model *m = model;
-    return device_all_reduce(m->groups.tensor, m->on.ops->device, GROUP_SUM, values, count);
-}
-
 static nn_norm last_norm_of(gpt_model *m, int64_t first, int64_t tokens)
 {
     return (nn_norm){.tokens = tokens,
@@ -66,7 +54,8 @@ static nn_norm last_norm_of(gpt_model *m, int64_t first, int64_t tokens)
 static int head_chunk(gpt_model *m, const gpt_batch *b, double scale, bool backward, int64_t first)
 {
     int64_t tokens = least(m->loss_chunk, m->tokens - first);
-    nn_reduce reduce = {loss_max, loss_sum, m};
+    device_group tensor = {m->groups.tensor, m->on.ops->device};
+    nn_reduce reduce = {device_max, device_sum, &tensor};
     nn_norm n = last_norm_of(m, first, tokens);
     TRY(m->on.ops->rms_norm_forward(&m->on, &n));
     nn_loss l = {.tokens = tokens,
@@ -82,7 +71,7 @@ static int head_chunk(gpt_model *m, const gpt_batch *b, double scale, bool backw
                  .token_nll = m->token_nll + first,
                  .nll = m->nll,
                  .workspace = m->loss_workspace,
-                 .reduce = m->groups.tensor ? &reduce : NULL};
+                 .reduce = tensor.g ? &reduce : NULL};
     if (!backward)
         return m->on.ops->loss(&m->on, &l);
     l.dhidden = m->partial, l.dweight = gradient_of(m, head_of(m));

@@ -95,6 +95,18 @@ int device_all_reduce(group *g, ringx_device device, group_op op, float *data, s
     return group_ranks(g) == 1 ? CODE_GOOD : device_walk(device, data, count, true, reduce_piece, &r);
 }
 
+int device_max(void *among, float *values, size_t count)
+{
+    const device_group *d = among;
+    return device_all_reduce(d->g, d->device, GROUP_MAX, values, count);
+}
+
+int device_sum(void *among, float *values, size_t count)
+{
+    const device_group *d = among;
+    return device_all_reduce(d->g, d->device, GROUP_SUM, values, count);
+}
+
 /* What rounds of every rank's share go through: host memory with the shares of a round one after the other. */
 typedef struct rounds {
     group *g;

@@ -22,4 +22,12 @@ int device_all_reduce(group *g, ringx_device device, group_op op, float *data, s
 int device_reduce_scatter(group *g, ringx_device device, const float *data, const size_t *bounds, float *mine);
 int device_all_gather(group *g, ringx_device device, void *data, const size_t *bounds); /* bounds in bytes */
 
+/* device_all_reduce as operators call it (nn_reduce); among: a device_group. */
+typedef struct device_group {
+    group *g;
+    ringx_device device;
+} device_group;
+int device_max(void *among, float *values, size_t count);
+int device_sum(void *among, float *values, size_t count);
+
 #endif
