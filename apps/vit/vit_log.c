@@ -30,11 +30,14 @@ void vit_log_close(vit_log *l)
     *l = (vit_log){.plain = NULL};
 }
 
-static void put(vit_log *l, const char *level, const char *text)
+__attribute__((format(printf, 3, 0))) static void put(vit_log *l, const char *level, const char *format, va_list list)
 {
     FILE *const places[] = {l->shown, l->kept};
-    char when[32] = "";
+    char text[4096], when[32] = "";
     struct tm parts;
+    if (!l->shown && !l->kept)
+        return;
+    vsnprintf(text, sizeof text, format, list);
     double now = l->clock();
     time_t seconds = (time_t)now;
     if (localtime_r(&seconds, &parts))
@@ -48,24 +51,18 @@ static void put(vit_log *l, const char *level, const char *text)
 
 void vit_log_line(vit_log *l, const char *format, ...)
 {
-    char text[4096];
     va_list list;
     va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
+    put(l, "INFO", format, list);
     va_end(list);
-    if (l->shown || l->kept)
-        put(l, "INFO", text);
 }
 
 void vit_log_warning(vit_log *l, const char *format, ...)
 {
-    char text[4096];
     va_list list;
     va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
+    put(l, "WARNING", format, list);
     va_end(list);
-    if (l->shown || l->kept)
-        put(l, "WARNING", text);
 }
 
 void vit_log_print(vit_log *l, const char *format, ...)
