@@ -26,10 +26,13 @@ static void share_scale(picture_panel *a, picture_panel *b, int64_t n)
         a->low = b->low = low, a->high = b->high = high;
 }
 
-/* values: room for three fields. */
-static void make_panels(const vit_figure *f, float *values, char title[32], picture *p)
+/* The values of its panels, three fields for the caller to free; NULL: out of memory.  p refers to title. */
+static float *make_panels(const vit_figure *f, char title[32], picture *p)
 {
     int64_t n = f->rows * f->columns;
+    float *values = allocate(3 * (size_t)n * sizeof *values);
+    if (!values)
+        return NULL;
     const char *unit = vit_dataset_channels(f->data)[f->channel].unit;
     *p = (picture){.rows = f->rows,
                    .columns = f->columns,
@@ -47,21 +50,21 @@ static void make_panels(const vit_figure *f, float *values, char title[32], pict
     }
     p->panels[p->n_panels++] = (picture_panel){title, values + n, COLOURS_TURBO, 0, 0, unit};
     if (!f->truth || !f->difference)
-        return;
+        return values;
     share_scale(&p->panels[0], &p->panels[1], n);
     for (int64_t i = 0; i < n; i++)
         values[2 * n + i] = values[n + i] - values[i];
     p->panels[p->n_panels++] = (picture_panel){"prediction - truth", values + 2 * n, COLOURS_BALANCE, 0, 0, unit};
+    return values;
 }
 
 int vit_figure_write(const vit_figure *f, const char *path)
 {
     picture p;
     char title[32];
-    float *values = allocate(3 * (size_t)(f->rows * f->columns) * sizeof *values);
+    float *values = make_panels(f, title, &p);
     if (!values)
         return CODE_NO_MEMORY;
-    make_panels(f, values, title, &p);
     int code = picture_write(&p, path);
     free(values);
     return code;
@@ -71,10 +74,9 @@ int vit_figure_encode(const vit_figure *f, unsigned char **png, size_t *bytes, i
 {
     picture p;
     char title[32];
-    float *values = allocate(3 * (size_t)(f->rows * f->columns) * sizeof *values);
+    float *values = make_panels(f, title, &p);
     if (!values)
         return CODE_NO_MEMORY;
-    make_panels(f, values, title, &p);
     picture_size(&p, &size[0], &size[1]);
     int code = picture_encode(&p, png, bytes);
     free(values);
