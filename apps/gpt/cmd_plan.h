@@ -10,10 +10,9 @@
 typedef struct plan_settings {
     given_arguments given;
     file_list configs, settings;
-    const char *folder, *machine, *csv;
-    int64_t ranks; /* 0: as many as the configuration's tensor and context ranks */
-    double memory; /* GiB; 0: the machine's */
-    double efficiency;
+    const char *folder, *csv;
+    int64_t ranks;    /* 0: as many as the configuration's tensor and context ranks */
+    paper_options on; /* which machine */
     name_list presets;
     bool presets_set, layouts, json;
 } plan_settings;
@@ -27,12 +26,11 @@ typedef struct planning { /* what is planned */
     json_t *notes; /* texts */
 } planning;
 
-/* cmd_plan_report.c: tables of one plan; NULL: out of memory, as failure() says. */
-table *plan_memory_table(const paper_plan *p);
-table *plan_time_table(const paper_plan *p);
-void plan_heading(const planning *w, const paper_plan *p, FILE *to);
-void plan_verdict(const planning *w, const paper_plan *p, FILE *to);
-json_t *plan_json(const planning *w, const paper_plan *p); /* but the tables */
+/* cmd_plan_report.c */
+table *plan_memory_table(const gpt_paper *p); /* NULL: out of memory, as failure() says */
+void plan_heading(const planning *w, const gpt_paper *p, FILE *to);
+void plan_verdict(const planning *w, const gpt_paper *p, FILE *to);
+json_t *plan_json(const planning *w, const gpt_paper *p); /* but the tables */
 
 /* cmd_plan_tries.c: other configurations than the one that is planned, one a row. */
 table *plan_presets_table(void);

@@ -17,7 +17,7 @@ table *plan_layouts_table(void)
 }
 
 typedef struct layouts {
-    paper_plan *items;
+    gpt_paper *items;
     size_t count, room;
 } layouts;
 
@@ -30,12 +30,12 @@ static int try_layout(const planning *w, int64_t tensor, int64_t context, layout
         return CODE_GOOD;
     if (l->count == l->room) {
         size_t room = 2 * l->room + 16;
-        paper_plan *more = realloc(l->items, room * sizeof *more);
+        gpt_paper *more = realloc(l->items, room * sizeof *more);
         if (!more)
             return fail(CODE_NO_MEMORY, "out of memory for %zu layouts", room);
         l->items = more, l->room = room;
     }
-    l->count += paper_plan_make(&l->items[l->count], &c, w->vocabulary, w->ranks, &w->machine) == CODE_GOOD;
+    l->count += gpt_paper_make(&l->items[l->count], &c, w->vocabulary, w->ranks, &w->machine) == CODE_GOOD;
     progress_step(l->count, NULL);
     return CODE_GOOD;
 }
@@ -45,25 +45,25 @@ static size_t best_of(const layouts *l)
 {
     size_t best = 0;
     for (size_t i = 1; i < l->count; i++) {
-        const paper_plan *p = &l->items[i], *q = &l->items[best];
-        if ((p->fits && !q->fits) || (p->fits == q->fits && p->tokens_per_s > q->tokens_per_s))
+        const gpt_paper *p = &l->items[i], *q = &l->items[best];
+        if ((p->plan.fits && !q->plan.fits) || (p->plan.fits == q->plan.fits && p->tokens_per_s > q->tokens_per_s))
             best = i;
     }
     return best;
 }
 
-static void add(table *t, const paper_plan *p, const char *remark)
+static void add(table *t, const gpt_paper *p, const char *remark)
 {
     for (int i = 0; i < AXES; i++)
-        table_whole(t, p->size[i]);
+        table_whole(t, p->plan.size[i]);
     table_whole(t, p->batch);
-    table_real(t, (double)p->device / 0x1p30, 3);
-    table_bool(t, p->fits);
-    table_real(t, p->step, 4);
+    table_real(t, (double)p->plan.device / 0x1p30, 3);
+    table_bool(t, p->plan.fits);
+    table_real(t, p->plan.step, 4);
     table_real(t, p->tokens_per_s, 0);
-    table_real(t, p->seconds[PAPER_TENSOR] + p->seconds[PAPER_GRADIENTS], 4);
-    table_real(t, p->exposed[0] + p->exposed[1], 4);
-    table_real(t, 100 * p->mfu, 1);
+    table_real(t, p->plan.seconds[PAPER_TENSOR] + p->plan.seconds[PAPER_GRADIENTS], 4);
+    table_real(t, p->plan.exposed[0] + p->plan.exposed[1], 4);
+    table_real(t, 100 * p->plan.mfu, 1);
     table_text(t, remark);
 }
 

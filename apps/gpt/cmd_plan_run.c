@@ -3,7 +3,6 @@
 #include "gpt/cmd_plan.h"
 #include "gpt/gpt_command.h"
 
-#include <string.h>
 #include <unistd.h>
 
 #define MOST_SETTINGS    64
@@ -32,30 +31,12 @@ static int read_configuration(const plan_settings *s, config *c)
     return config_read(c, s->folder, s->configs.items, s->configs.count, settings);
 }
 
-/* Without kernels for GPUs at hand, those of the CPU stand for them. */
-static ringx_device device_of(planning *w)
-{
-    const ringx_kernel_entry *kernel;
-    if (w->c->device == RINGX_CPU)
-        return RINGX_CPU;
-    for (size_t i = 0; (kernel = ringx_kernel_at(i)) != NULL; i++)
-        if (kernel->device == RINGX_CUDA && kernel->available)
-            return RINGX_CUDA;
-    note(w, "no GPU is at hand: the attention's workspace is that of the CPU's kernels");
-    return RINGX_CPU;
-}
-
 static int find_machine(planning *w)
 {
-    const plan_settings *s = w->set;
-    paper_machine *m = &w->machine;
-    m->name = s->machine ? s->machine : w->c->device == RINGX_CUDA ? "h200x8" : "local";
-    if (strchr(m->name, '/') && access(m->name, F_OK) != 0)
-        return fail(CODE_MISSING, "%s: there is no such file", m->name);
-    int code = fail_status(ringx_machine_describe(m->name, &m->figures), "machine");
-    m->memory = s->memory > 0 ? (size_t)(s->memory * 0x1p30) : m->figures.device_memory;
-    m->efficiency = s->efficiency;
-    m->device = device_of(w);
+    ringx_device device = (ringx_device)w->c->device;
+    int code = paper_machine_find(&w->machine, &w->set->on, device);
+    if (w->machine.device != device)
+        note(w, PAPER_NO_GPU);
     return code;
 }
 
@@ -120,19 +101,19 @@ static void report_free(report *r)
         table_destroy(all[i]);
 }
 
-static int fill(const planning *w, const paper_plan *p, report *r)
+static int fill(const planning *w, const gpt_paper *p, report *r)
 {
     int code = CODE_GOOD;
     r->memory = plan_memory_table(p);
-    r->time = plan_time_table(p);
+    r->time = paper_time_table(&p->plan, "norms, gates, sums, losses");
     if (w->set->presets_set)
         r->presets = plan_presets_table();
     if (w->set->layouts)
         r->layouts = plan_layouts_table();
-    if (!p->fits)
+    if (!p->plan.fits)
         r->changes = plan_changes_table();
     if (!r->memory || !r->time || (w->set->presets_set && !r->presets) || (w->set->layouts && !r->layouts) ||
-        (!p->fits && !r->changes))
+        (!p->plan.fits && !r->changes))
         return CODE_NO_MEMORY;
     if (r->presets)
         code = plan_presets(w, r->presets);
@@ -143,7 +124,7 @@ static int fill(const planning *w, const paper_plan *p, report *r)
     return code;
 }
 
-static int print_text(const planning *w, const paper_plan *p, const report *r)
+static int print_text(const planning *w, const gpt_paper *p, const report *r)
 {
     plan_heading(w, p, stdout);
     int code = table_print(r->memory, stdout);
@@ -161,7 +142,7 @@ static int print_text(const planning *w, const paper_plan *p, const report *r)
     return code;
 }
 
-static int print_json(const planning *w, const paper_plan *p, const report *r)
+static int print_json(const planning *w, const gpt_paper *p, const report *r)
 {
     json_t *json = plan_json(w, p);
     json_object_set_new(json, "memory", table_json(r->memory));
@@ -175,7 +156,7 @@ static int print_json(const planning *w, const paper_plan *p, const report *r)
     return json ? json_emit(json) : fail(CODE_NO_MEMORY, "out of memory for JSON");
 }
 
-static int output(const planning *w, const paper_plan *p, const report *r)
+static int output(const planning *w, const gpt_paper *p, const report *r)
 {
     int code = CODE_GOOD;
     if (w->set->csv) {
@@ -186,8 +167,8 @@ static int output(const planning *w, const paper_plan *p, const report *r)
     }
     if (!code)
         code = w->set->json ? print_json(w, p, r) : print_text(w, p, r);
-    if (!code && !p->fits)
-        code = fail(CODE_WRONG, "a rank needs %.2f GiB and has %.2f%s", (double)p->device / 0x1p30,
+    if (!code && !p->plan.fits)
+        code = fail(CODE_WRONG, "a rank needs %.2f GiB and has %.2f%s", (double)p->plan.device / 0x1p30,
                     (double)w->machine.memory / 0x1p30,
                     r->helped ? "; with all changes above it fits" : "; no change that was tried makes it fit");
     return code;
@@ -197,7 +178,7 @@ static int output(const planning *w, const paper_plan *p, const report *r)
 
 static int plan_configuration(planning *w)
 {
-    paper_plan p;
+    gpt_paper p;
     report r = {.memory = NULL};
     int code = find_machine(w);
     if (!code) {
@@ -205,7 +186,7 @@ static int plan_configuration(planning *w)
         code = find_vocabulary(w);
     }
     if (!code)
-        code = paper_plan_make(&p, w->c, w->vocabulary, w->ranks, &w->machine);
+        code = gpt_paper_make(&p, w->c, w->vocabulary, w->ranks, &w->machine);
     if (!code)
         code = fill(w, &p, &r);
     if (!code)
@@ -230,7 +211,7 @@ static int run(void *settings)
 
 static void defaults(void *settings)
 {
-    ((plan_settings *)settings)->efficiency = 1;
+    ((plan_settings *)settings)->on.efficiency = 1;
 }
 
 #define F(member) offsetof(plan_settings, member)
@@ -262,38 +243,18 @@ static const option plan_rows[] = {
      .high = 4096},
     {0}};
 
-static const option machine_rows[] = {
-    {.name = "machine",
-     .value = "FILE",
-     .text = "a machine description or a built-in one: h200x2, h200x8, frontier, local (default: h200x8 if the "
-             "configuration's device is cuda, else local)",
-     .kind = OPTION_TEXT,
-     .field = F(machine)},
-    {.name = "memory",
-     .value = "GIB",
-     .text = "of each rank's device, in place of the machine's",
-     .kind = OPTION_REAL,
-     .field = F(memory),
-     .low = 1e-6,
-     .high = 1e9},
-    {.name = "efficiency",
-     .value = "X",
-     .text = "share of the machine's rate of matrix products that linear layers reach (default 1)",
-     .kind = OPTION_REAL,
-     .field = F(efficiency),
-     .low = 1e-3,
-     .high = 2},
-    {.name = "preset",
-     .value = "LIST",
-     .text = "compares presets of attention, comma separated, or all",
-     .kind = OPTION_PRESETS,
-     .field = F(presets),
-     .set = F(presets_set)},
-    {.name = "layouts",
-     .text = "compares all tensor × context × data layouts of the ranks",
-     .kind = OPTION_FLAG,
-     .field = F(layouts)},
-    {0}};
+static const option machine_rows[] = {PAPER_MACHINE_ROWS(plan_settings),
+                                      {.name = "preset",
+                                       .value = "LIST",
+                                       .text = "compares presets of attention, comma separated, or all",
+                                       .kind = OPTION_PRESETS,
+                                       .field = F(presets),
+                                       .set = F(presets_set)},
+                                      {.name = "layouts",
+                                       .text = "compares all tensor × context × data layouts of the ranks",
+                                       .kind = OPTION_FLAG,
+                                       .field = F(layouts)},
+                                      {0}};
 
 static const option output_rows[] = {
     {.name = "csv",

@@ -21,7 +21,7 @@ table *plan_presets_table(void)
 }
 
 typedef struct attempt {
-    paper_plan p;
+    gpt_paper p;
     int code;
     char why[MESSAGE_BYTES]; /* it is refused */
 } attempt;
@@ -34,14 +34,14 @@ static void try_preset(const planning *w, const char *preset, char **names, atte
     for (int64_t i = 0; i < c.num_layers; i++)
         names[i] = name;
     c.attention = (text_list){names, (size_t)c.num_layers};
-    a->code = paper_plan_make(&a->p, &c, w->vocabulary, w->ranks, &w->machine);
+    a->code = gpt_paper_make(&a->p, &c, w->vocabulary, w->ranks, &w->machine);
     if (a->code)
         failure_copy(a->why);
 }
 
 static void add_preset(table *t, const char *preset, const attempt *a, bool best)
 {
-    const paper_plan *p = &a->p;
+    const gpt_paper *p = &a->p;
     table_text(t, preset);
     for (size_t i = 1; a->code && i + 1 < sizeof preset_columns / sizeof *preset_columns; i++)
         table_real(t, NAN, 0);
@@ -49,14 +49,14 @@ static void add_preset(table *t, const char *preset, const attempt *a, bool best
         table_text(t, a->why);
         return;
     }
-    table_real(t, (double)p->device / 0x1p30, 3);
-    table_bool(t, p->fits);
-    table_real(t, p->step, 4);
-    table_real(t, p->seconds[PAPER_FORWARD], 4);
-    table_real(t, p->seconds[PAPER_BACKWARD], 4);
-    table_real(t, p->exposed[0] + p->exposed[1], 4);
-    table_real(t, (p->wire[PAPER_FORWARD] + p->wire[PAPER_BACKWARD]) / 1048576, 1);
-    table_real(t, 100 * p->mfu, 1);
+    table_real(t, (double)p->plan.device / 0x1p30, 3);
+    table_bool(t, p->plan.fits);
+    table_real(t, p->plan.step, 4);
+    table_real(t, p->plan.seconds[PAPER_FORWARD], 4);
+    table_real(t, p->plan.seconds[PAPER_BACKWARD], 4);
+    table_real(t, p->plan.exposed[0] + p->plan.exposed[1], 4);
+    table_real(t, (p->plan.wire[PAPER_FORWARD] + p->plan.wire[PAPER_BACKWARD]) / 1048576, 1);
+    table_real(t, 100 * p->plan.mfu, 1);
     table_text(t, best ? "best" : NULL);
 }
 
@@ -65,8 +65,9 @@ static size_t best_of(const attempt *all, size_t count)
 {
     size_t best = count;
     for (size_t i = 0; i < count; i++)
-        if (!all[i].code && (best == count || (all[i].p.fits && !all[best].p.fits) ||
-                             (all[i].p.fits == all[best].p.fits && all[i].p.step < all[best].p.step)))
+        if (!all[i].code &&
+            (best == count || (all[i].p.plan.fits && !all[best].p.plan.fits) ||
+             (all[i].p.plan.fits == all[best].p.plan.fits && all[i].p.plan.step < all[best].p.plan.step)))
             best = i;
     return best;
 }
@@ -197,7 +198,7 @@ table *plan_changes_table(void)
     return table_create(change_columns, sizeof change_columns / sizeof *change_columns);
 }
 
-static void add_change(table *t, const char *change, const paper_plan *p, const char *why)
+static void add_change(table *t, const char *change, const gpt_paper *p, const char *why)
 {
     table_text(t, change);
     if (why) {
@@ -206,10 +207,10 @@ static void add_change(table *t, const char *change, const paper_plan *p, const 
         table_text(t, why);
         return;
     }
-    table_real(t, (double)p->device / 0x1p30, 3);
+    table_real(t, (double)p->plan.device / 0x1p30, 3);
     table_real(t, (double)p->model.host / 0x1p30, 3);
-    table_bool(t, p->fits);
-    table_real(t, p->step, 4);
+    table_bool(t, p->plan.fits);
+    table_real(t, p->plan.step, 4);
     table_real(t, p->tokens_per_s, 0);
     table_text(t, NULL);
 }
@@ -220,7 +221,7 @@ int plan_changes(const planning *w, table *t, bool *found)
     *found = false;
     for (size_t i = 0; i < sizeof changes / sizeof *changes && !*found; i++) {
         trial next = now;
-        paper_plan p;
+        gpt_paper p;
         next.text[0] = '\0';
         next.rank_tokens = next.c.seq_length / next.c.context_parallel_size;
         if (next.c.train_micro_batch_size_per_gpu)
@@ -228,7 +229,7 @@ int plan_changes(const planning *w, table *t, bool *found)
         changes[i](&next);
         if (!next.text[0])
             continue;
-        if (paper_plan_make(&p, &next.c, w->vocabulary, next.ranks, &w->machine)) {
+        if (gpt_paper_make(&p, &next.c, w->vocabulary, next.ranks, &w->machine)) {
             char why[MESSAGE_BYTES];
             failure_copy(why);
             add_change(t, next.text, &p, why);
@@ -236,7 +237,7 @@ int plan_changes(const planning *w, table *t, bool *found)
         }
         now = next;
         add_change(t, next.text, &p, NULL);
-        *found = p.fits;
+        *found = p.plan.fits;
     }
     return CODE_GOOD;
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 /* Tokens and workspace of each rank, where this choice needs more than those before. */
-static int look_at_ranks(paper_attention *a, const ringx_study *study, ringx_plan_info *infos)
+static int look_at_ranks(gpt_paper_attention *a, const ringx_study *study, ringx_plan_info *infos)
 {
     int failed = a->ranks;
 #pragma omp parallel for schedule(dynamic, 4) reduction(min : failed)
@@ -21,7 +21,7 @@ static int look_at_ranks(paper_attention *a, const ringx_study *study, ringx_pla
     return CODE_GOOD;
 }
 
-static void add(paper_attention *a, int direction, const ringx_forecast *f, double layers)
+static void add(gpt_paper_attention *a, int direction, const ringx_forecast *f, double layers)
 {
     a->seconds[direction] += layers * f->seconds;
     a->exposed[direction] += layers * f->exposed_s;
@@ -43,7 +43,7 @@ typedef struct choice { /* one attention, being studied */
     ringx_plan_info *infos; /* [ranks] */
 } choice;
 
-static int study_choice(paper_attention *a, choice *c, const paper_machine *machine)
+static int study_choice(gpt_paper_attention *a, choice *c, const paper_machine *machine)
 {
     ringx_forecast forward, backward;
     int code = look_at_ranks(a, c->study, c->infos);
@@ -55,12 +55,11 @@ static int study_choice(paper_attention *a, choice *c, const paper_machine *mach
     add(a, 0, &forward, layers);
     add(a, 1, &backward, layers);
     if (c->which == 0)
-        snprintf(a->text, sizeof a->text, "%.40s, %.20s layout, kernel %.20s", c->infos[0].preset, c->infos[0].layout,
-                 c->infos[0].kernel);
+        paper_describe_attention(a->text, &c->infos[0]);
     return CODE_GOOD;
 }
 
-static int study_all(paper_attention *a, const gpt_settings *s, const int size[AXES], int ranks_per_node,
+static int study_all(gpt_paper_attention *a, const gpt_settings *s, const int size[AXES], int ranks_per_node,
                      const paper_machine *machine)
 {
     int code = CODE_GOOD;
@@ -84,24 +83,24 @@ static int study_all(paper_attention *a, const gpt_settings *s, const int size[A
     return code;
 }
 
-int paper_attention_create(paper_attention *a, const gpt_settings *s, const int size[AXES], int ranks_per_node,
-                           const paper_machine *machine)
+int gpt_paper_attention_create(gpt_paper_attention *a, const gpt_settings *s, const int size[AXES], int ranks_per_node,
+                               const paper_machine *machine)
 {
     size_t n = (size_t)size[AXIS_CONTEXT];
-    *a = (paper_attention){.ranks = size[AXIS_CONTEXT]};
+    *a = (gpt_paper_attention){.ranks = size[AXIS_CONTEXT]};
     a->local_tokens = allocate(n * sizeof *a->local_tokens);
     a->workspace = allocate(n * sizeof *a->workspace);
     int code = a->local_tokens && a->workspace ? CODE_GOOD : CODE_NO_MEMORY;
     if (!code)
         code = study_all(a, s, size, ranks_per_node, machine);
     if (code)
-        paper_attention_destroy(a);
+        gpt_paper_attention_destroy(a);
     return code;
 }
 
-void paper_attention_destroy(paper_attention *a)
+void gpt_paper_attention_destroy(gpt_paper_attention *a)
 {
     free(a->local_tokens);
     free(a->workspace);
-    *a = (paper_attention){.ranks = 0};
+    *a = (gpt_paper_attention){.ranks = 0};
 }

@@ -12,14 +12,6 @@
 
 #include <math.h>
 
-const char *const paper_part_names[PAPER_PARTS] = {[PAPER_LINEAR] = "linear layers",
-                                                   [PAPER_ROWS] = "norms, gates, sums, losses",
-                                                   [PAPER_FORWARD] = "attention forward",
-                                                   [PAPER_BACKWARD] = "attention backward",
-                                                   [PAPER_TENSOR] = "sums over tensor ranks",
-                                                   [PAPER_GRADIENTS] = "gradients and weights over ranks",
-                                                   [PAPER_OPTIMIZER] = "optimizer"};
-
 typedef struct shape {                                        /* of the rank with most tokens, in a micro-step */
     double layers, width, q, kv, inner, words, tokens, bytes; /* bytes: of an element */
     double chunks, loss_chunks;                               /* numbers of them */
@@ -31,10 +23,10 @@ static double pieces(double tokens, int64_t chunk)
     return chunk > 0 && tokens > 0 ? ceil(tokens / (double)chunk) : 1;
 }
 
-static shape shape_of(const paper_plan *p, const gpt_settings *s, const paper_attention *a)
+static shape shape_of(const gpt_paper *p, const gpt_settings *s, const gpt_paper_attention *a)
 {
     int64_t most = 0;
-    double tensor = p->size[AXIS_TENSOR], head = (double)s->model.head_dim / tensor;
+    double tensor = p->plan.size[AXIS_TENSOR], head = (double)s->model.head_dim / tensor;
     for (int i = 0; i < a->ranks; i++)
         most = a->local_tokens[i] > most ? a->local_tokens[i] : most;
     double tokens = (double)most * (double)s->run.batch;
@@ -73,89 +65,50 @@ static double row_bytes(const shape *h)
     return h->tokens * (h->layers * layer + ends + h->words * (12 + e));
 }
 
-/* Of an all-reduce: as a reduce-scatter and an all-gather. */
-static int all_reduce(const paper_plan *p, const paper_machine *m, axis along, double bytes, double *seconds)
-{
-    double scatter = 0, gather = 0, n = p->size[along], wire = (n - 1) / n * bytes;
-    int code = fail_status(
-        ringx_machine_transfer(m->name, RINGX_OP_REDUCE_SCATTER, (int)n, p->stride[along], wire, &scatter), "forecast");
-    if (!code)
-        code = fail_status(ringx_machine_transfer(m->name, RINGX_OP_ALLGATHER, (int)n, p->stride[along], wire, &gather),
-                           "forecast");
-    *seconds = scatter + gather;
-    return code;
-}
-
 /* Parts of the inputs of all layers but the last, for backward. */
-static int gather_inputs(paper_plan *p, const shape *h, const paper_machine *m)
+static int gather_inputs(gpt_paper *p, const shape *h, const paper_machine *m)
 {
-    double n = p->size[AXIS_TENSOR], wire = (n - 1) / n * h->tokens * h->width * h->bytes, seconds = 0;
+    double n = p->plan.size[AXIS_TENSOR], wire = (n - 1) / n * h->tokens * h->width * h->bytes, seconds = 0;
     double times = (double)p->steps * fmax(0, h->layers - 1);
-    int code =
-        fail_status(ringx_machine_transfer(m->name, RINGX_OP_ALLGATHER, (int)n, p->stride[AXIS_TENSOR], wire, &seconds),
-                    "forecast of inputs");
-    p->seconds[PAPER_TENSOR] += times * seconds;
-    p->wire[PAPER_TENSOR] += times * wire;
+    int code = fail_status(
+        ringx_machine_transfer(m->name, RINGX_OP_ALLGATHER, (int)n, p->plan.stride[AXIS_TENSOR], wire, &seconds),
+        "forecast of inputs");
+    p->plan.seconds[PAPER_TENSOR] += times * seconds;
+    p->plan.wire[PAPER_TENSOR] += times * wire;
     return code;
 }
 
 /* Of a layer: o and down forward, the inputs of both norms backward, o again with recomputation; of the model: the
  * embedding, and the last norm's input.  In float, a chunk at a time. */
-static int tensor_time(paper_plan *p, const shape *h, const paper_machine *m)
+static int tensor_time(gpt_paper *p, const shape *h, const paper_machine *m)
 {
-    double n = p->size[AXIS_TENSOR], layers = h->layers * (h->recompute ? 5 : 4) + 1, bytes = h->tokens * h->width * 4;
+    double n = p->plan.size[AXIS_TENSOR], layers = h->layers * (h->recompute ? 5 : 4) + 1,
+           bytes = h->tokens * h->width * 4;
     double chunk = 0, loss_chunk = 0;
     if (n < 2)
         return CODE_GOOD;
-    int code = all_reduce(p, m, AXIS_TENSOR, bytes / h->chunks, &chunk);
+    int code = paper_all_reduce(&p->plan, m, AXIS_TENSOR, bytes / h->chunks, &chunk);
     if (!code)
-        code = all_reduce(p, m, AXIS_TENSOR, bytes / h->loss_chunks, &loss_chunk);
+        code = paper_all_reduce(&p->plan, m, AXIS_TENSOR, bytes / h->loss_chunks, &loss_chunk);
     double steps = (double)p->steps;
-    p->seconds[PAPER_TENSOR] = steps * (layers * h->chunks * chunk + h->loss_chunks * loss_chunk);
-    p->wire[PAPER_TENSOR] = steps * (layers + 1) * 2 * (n - 1) / n * bytes;
+    p->plan.seconds[PAPER_TENSOR] = steps * (layers * h->chunks * chunk + h->loss_chunks * loss_chunk);
+    p->plan.wire[PAPER_TENSOR] = steps * (layers + 1) * 2 * (n - 1) / n * bytes;
     return code || !h->partition ? code : gather_inputs(p, h, m);
 }
 
-/* Stage 0 sums whole gradients; 1 and 2 sum to owners and gather weights, 2 after each micro-step. */
-static int gradient_time(paper_plan *p, const shape *h, int64_t stage, const paper_machine *m)
-{
-    double n = (double)p->size[AXIS_CONTEXT] * p->size[AXIS_DATA], elements = (double)p->most_parameters;
-    double gradients = (n - 1) / n * elements * 4, weights = (n - 1) / n * elements * (stage ? h->bytes : 4);
-    double sums = stage == 2 ? (double)p->steps : 1, sum = 0, gather = 0;
-    int near = p->stride[AXIS_CONTEXT] < p->stride[AXIS_DATA] ? p->stride[AXIS_CONTEXT] : p->stride[AXIS_DATA];
-    if (n < 2)
-        return CODE_GOOD;
-    int code = fail_status(ringx_machine_transfer(m->name, RINGX_OP_REDUCE_SCATTER, (int)n, near, gradients, &sum),
-                           "forecast of gradients");
-    if (!code)
-        code = fail_status(ringx_machine_transfer(m->name, RINGX_OP_ALLGATHER, (int)n, near, weights, &gather),
-                           "forecast of weights");
-    p->seconds[PAPER_GRADIENTS] = sums * sum + gather;
-    p->wire[PAPER_GRADIENTS] = sums * gradients + weights;
-    return code;
-}
-
-/* Reads and writes of gradient, master, moments and weight; the norm; gradients to zero. */
-static double optimizer_bytes(const paper_plan *p, const shape *h)
-{
-    double own = (double)p->optimizer.states;
-    bool master = p->optimizer.master > 0;
-    return own * (4 + 3 * 8 + (master ? 4 + h->bytes : 0)) + 4 * own + 4 * (double)p->most_parameters;
-}
-
-static void attention_time(paper_plan *p, const paper_attention *a, bool recompute)
+static void attention_time(gpt_paper *p, const gpt_paper_attention *a, bool recompute)
 {
     double steps = (double)p->steps, forwards = recompute ? 2 : 1;
-    p->seconds[PAPER_FORWARD] = steps * forwards * a->seconds[0];
-    p->seconds[PAPER_BACKWARD] = steps * a->seconds[1];
-    p->exposed[0] = steps * forwards * a->exposed[0];
-    p->exposed[1] = steps * a->exposed[1];
-    p->wire[PAPER_FORWARD] = steps * forwards * a->wire[0];
-    p->wire[PAPER_BACKWARD] = steps * a->wire[1];
+    p->plan.seconds[PAPER_FORWARD] = steps * forwards * a->seconds[0];
+    p->plan.seconds[PAPER_BACKWARD] = steps * a->seconds[1];
+    p->plan.exposed[0] = steps * forwards * a->exposed[0];
+    p->plan.exposed[1] = steps * a->exposed[1];
+    p->plan.wire[PAPER_FORWARD] = steps * forwards * a->wire[0];
+    p->plan.wire[PAPER_BACKWARD] = steps * a->wire[1];
 }
 
 /* Share of the peak of model operations: causal attention once, none for recomputation. */
-static double share_of_peak(const paper_plan *p, const config *c, const gpt_settings *s)
+static double share_of_peak(const gpt_paper *p, const config *c, const gpt_settings *s)
 {
     flop_shape f = {.layers = (double)s->model.layers,
                     .width = (double)s->model.width,
@@ -166,27 +119,21 @@ static double share_of_peak(const paper_plan *p, const config *c, const gpt_sett
                     .vocabulary = (double)s->model.vocabulary,
                     .tokens = (double)c->seq_length,
                     .batch = (double)p->batch};
-    return p->peak > 0 ? flops_exact(&f, false) / p->step / p->peak / p->ranks : NAN;
+    return p->plan.peak > 0 ? flops_exact(&f, false) / p->plan.step / p->plan.peak / p->plan.ranks : NAN;
 }
 
-int paper_time(paper_plan *p, const config *c, const gpt_settings *s, const paper_attention *a,
-               const paper_machine *machine)
+int gpt_paper_time(gpt_paper *p, const config *c, const gpt_settings *s, const gpt_paper_attention *a,
+                   const paper_machine *machine)
 {
     shape h = shape_of(p, s, a);
-    const ringx_machine_figures *f = &machine->figures;
-    double steps = (double)p->steps, memory = f->memory_gbs * 1e9;
-    p->seconds[PAPER_LINEAR] = steps * linear_flops(&h) / (f->matrix_flops * machine->efficiency);
-    p->seconds[PAPER_ROWS] = steps * row_bytes(&h) / memory;
-    p->seconds[PAPER_OPTIMIZER] = optimizer_bytes(p, &h) / memory;
+    double steps = (double)p->steps;
+    paper_own_time(&p->plan, machine, steps * linear_flops(&h), steps * row_bytes(&h), s->dtype);
     attention_time(p, a, h.recompute);
     int code = tensor_time(p, &h, machine);
     if (!code)
-        code = gradient_time(p, &h, c->zero_stage, machine);
-    p->step = 0;
-    for (int i = 0; i < PAPER_PARTS; i++)
-        p->step += p->seconds[i];
-    p->peak = c->peak_theoretical_tflops > 0 ? c->peak_theoretical_tflops * 1e12 : f->peak_flops;
-    p->tokens_per_s = (double)p->batch * (double)c->seq_length / p->step;
-    p->mfu = share_of_peak(p, c, s);
+        code = paper_gradient_time(&p->plan, machine, c->zero_stage, s->dtype, p->steps);
+    paper_finish(&p->plan, machine, c->peak_theoretical_tflops);
+    p->tokens_per_s = (double)p->batch * (double)c->seq_length / p->plan.step;
+    p->plan.mfu = share_of_peak(p, c, s);
     return code;
 }

@@ -134,29 +134,29 @@ static void memory_to_the_byte(void **state)
     paper_machine local = machine_of("local");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         config c;
-        paper_plan p;
+        gpt_paper p;
         int64_t vocabulary;
         int32_t eod;
         good(read_case(&cases[i], &c));
         good(gpt_find_vocabulary(&c, &vocabulary, &eod));
-        good(paper_plan_make(&p, &c, vocabulary, cases[i].ranks, &local));
+        good(gpt_paper_make(&p, &c, vocabulary, cases[i].ranks, &local));
         config_free(&c);
-        cases[i].fullest = p.fullest;
+        cases[i].fullest = p.plan.fullest;
         run_group_good(cases[i].ranks, train_body, &cases[i]);
-        if (!(cases[i].most > 0 && (double)p.device == cases[i].most && cases[i].named == cases[i].most) ||
+        if (!(cases[i].most > 0 && (double)p.plan.device == cases[i].most && cases[i].named == cases[i].most) ||
             (double)p.model.host != cases[i].host)
             fail_msg("case %zu: %zu bytes are planned, %.0f are there (%.0f on rank %d); in host memory %zu, %.0f", i,
-                     p.device, cases[i].most, cases[i].named, p.fullest, p.model.host, cases[i].host);
-        size_t sum = p.optimizer.device + p.tokens;
+                     p.plan.device, cases[i].most, cases[i].named, p.plan.fullest, p.model.host, cases[i].host);
+        size_t sum = p.plan.optimizer.device + p.tokens;
         for (int k = 0; k < GPT_MEMORY_ITEMS; k++)
             sum += p.model.items[k];
-        assert_int_equal(sum, p.device);
+        assert_int_equal(sum, p.plan.device);
     }
 }
 
 /* ---- shipped configurations ---- */
 
-static void plan_shipped(const char *name, int context, int ranks, const char *machine, paper_plan *p)
+static void plan_shipped(const char *name, int context, int ranks, const char *machine, gpt_paper *p)
 {
     config c;
     char *files[] = {(char *)(uintptr_t)name}, context_text[64],
@@ -164,7 +164,7 @@ static void plan_shipped(const char *name, int context, int ranks, const char *m
     paper_machine m = machine_of(machine);
     snprintf(context_text, sizeof context_text, "context_parallel_size=%d", context);
     good(config_read(&c, SHIPPED, files, 1, settings));
-    good(paper_plan_make(p, &c, 128256, ranks, &m));
+    good(gpt_paper_make(p, &c, 128256, ranks, &m));
     config_free(&c);
 }
 
@@ -172,23 +172,23 @@ static void plan_shipped(const char *name, int context, int ranks, const char *m
 static void eight_billion(void **state)
 {
     (void)state;
-    paper_plan p, q;
+    gpt_paper p, q;
     size_t elements = 8030261248;
     plan_shipped("llama3-8b-128k", 8, 8, "h200x8", &p);
     assert_int_equal(p.parameters, elements);
     assert_int_equal(p.model.items[GPT_WEIGHTS], 2 * elements);
     assert_int_equal(p.model.items[GPT_GRADIENTS], 4 * elements);
-    assert_int_equal(p.optimizer.master, elements / 8 * 4);
-    assert_int_equal(p.optimizer.moments, elements / 8 * 8);
+    assert_int_equal(p.plan.optimizer.master, elements / 8 * 4);
+    assert_int_equal(p.plan.optimizer.moments, elements / 8 * 8);
     assert_int_equal(p.model.items[GPT_INPUTS], (size_t)33 * 3 * (131072 / 8) * 4096 * 2);
-    assert_true(p.fits && p.known);
+    assert_true(p.plan.fits && p.plan.known);
     /* ringX3 sends K,V of the whole sequence but its own part, forward, again for recomputation, and backward as float
      * gradients beside: (n−1)/n · S · B · 2 · 1024 · (2 + 2 + 2 + 4) bytes a layer */
     double kv = 7.0 / 8 * 131072 * 3 * 2 * 1024;
-    assert_true(fabs(p.wire[PAPER_FORWARD] - 32 * kv * 4) < 1e-9 * p.wire[PAPER_FORWARD]);
-    assert_true(fabs(p.wire[PAPER_BACKWARD] - 32 * kv * 6) < 1e-9 * p.wire[PAPER_BACKWARD]);
+    assert_true(fabs(p.plan.wire[PAPER_FORWARD] - 32 * kv * 4) < 1e-9 * p.plan.wire[PAPER_FORWARD]);
+    assert_true(fabs(p.plan.wire[PAPER_BACKWARD] - 32 * kv * 6) < 1e-9 * p.plan.wire[PAPER_BACKWARD]);
     plan_shipped("llama3-8b-128k", 8, 64, "h200x8", &q);
-    assert_true(q.size[AXIS_DATA] == 8 && q.batch == 8 * p.batch && q.device < p.device);
+    assert_true(q.plan.size[AXIS_DATA] == 8 && q.batch == 8 * p.batch && q.plan.device < p.plan.device);
     assert_true(q.tokens_per_s > 6 * p.tokens_per_s && q.tokens_per_s < 8 * p.tokens_per_s);
 }
 
@@ -200,18 +200,18 @@ static void forecasts_hold_together(void **state)
         char name[64];
         snprintf(name, sizeof name, "llama3-8b-%s", names[i]);
         for (int ranks = 1; ranks <= 64; ranks *= 8) {
-            paper_plan p;
+            gpt_paper p;
             double sum = 0;
             plan_shipped(name, ranks, ranks, "h200x8", &p);
             for (int k = 0; k < PAPER_PARTS; k++) {
-                assert_true(p.seconds[k] >= 0 && p.wire[k] >= 0);
-                sum += p.seconds[k];
+                assert_true(p.plan.seconds[k] >= 0 && p.plan.wire[k] >= 0);
+                sum += p.plan.seconds[k];
             }
-            assert_true(fabs(sum - p.step) <= 1e-9 * sum && p.mfu > 0 && p.mfu < 0.7);
-            double own = (double)p.micro * p.tokens_per_s * p.step / (double)p.batch / ranks; /* tokens */
-            assert_true(own < 4096 || p.mfu > 0.3);
-            assert_int_equal(ranks > 1, p.wire[PAPER_FORWARD] > 0);
-            assert_int_equal(ranks > 1, p.wire[PAPER_GRADIENTS] > 0);
+            assert_true(fabs(sum - p.plan.step) <= 1e-9 * sum && p.plan.mfu > 0 && p.plan.mfu < 0.7);
+            double own = (double)p.micro * p.tokens_per_s * p.plan.step / (double)p.batch / ranks; /* tokens */
+            assert_true(own < 4096 || p.plan.mfu > 0.3);
+            assert_int_equal(ranks > 1, p.plan.wire[PAPER_FORWARD] > 0);
+            assert_int_equal(ranks > 1, p.plan.wire[PAPER_GRADIENTS] > 0);
         }
     }
 }
@@ -220,16 +220,16 @@ static void refusals(void **state)
 {
     (void)state;
     config c;
-    paper_plan p;
+    gpt_paper p;
     paper_machine local = machine_of("local");
     plan_case two = {.ranks = 2, .settings = {"context_parallel_size=2"}},
               batch = {.ranks = 1, .settings = {"train_batch_size=5"}};
     good(read_case(&two, &c));
-    assert_int_equal(paper_plan_make(&p, &c, 61, 3, &local), CODE_CONFIGURATION);
+    assert_int_equal(gpt_paper_make(&p, &c, 61, 3, &local), CODE_CONFIGURATION);
     assert_non_null(strstr(failure(), "3 ranks are no multiple of model_parallel_size 1 × context_parallel_size 2"));
     config_free(&c);
     good(read_case(&batch, &c));
-    assert_int_equal(paper_plan_make(&p, &c, 61, 1, &local), CODE_CONFIGURATION);
+    assert_int_equal(gpt_paper_make(&p, &c, 61, 1, &local), CODE_CONFIGURATION);
     assert_non_null(strstr(failure(), "train_batch_size 5 is not"));
     config_free(&c);
 }
