@@ -2,33 +2,21 @@
 /* Plans on paper: the layout of ranks, their attention, and the memory of the rank that needs most. */
 #include "vit/vit_plan.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static int lay_out_ranks(vit_plan *p, const vit_config *c)
 {
     static const ringx_dtype dtypes[] = {
         [VIT_AMP_NONE] = RINGX_F32, [VIT_AMP_FP16] = RINGX_F16, [VIT_AMP_BF16] = RINGX_BF16};
-    int stride = 1, code = vit_config_layout(c, p->ranks, &p->layout);
-    for (int i = 0; i < AXES && !code; i++) {
-        p->stride[p->layout.order[i]] = stride;
-        stride *= p->layout.size[p->layout.order[i]];
-    }
+    int code = vit_config_layout(c, p->plan.ranks, &p->layout);
+    if (!code)
+        paper_lay_out(&p->plan, p->layout.size, p->layout.order);
     p->shape = vit_shape_of(c);
     p->dtype = dtypes[c->amp_mode];
     p->parameters = vit_parameters(c);
     p->run =
         (vit_run){.batch = p->layout.local_batch, .chunk = c->mlp_chunk_tokens, .recompute = c->checkpoint_activations};
     return code;
-}
-
-/* Ranks of the context group that share a node. */
-static int context_in_node(const vit_plan *p, const vit_machine *m)
-{
-    int per = m->figures.ranks_per_node, ranks = p->layout.size[AXIS_CONTEXT];
-    int here = per ? per / p->stride[AXIS_CONTEXT] : ranks;
-    here = here < 1 ? 1 : here < ranks ? here : ranks;
-    return ranks % here == 0 ? here : 1;
 }
 
 /* Rows of the image that a context rank's patches touch.  A zigzag part is part r of 2n and its mirror image. */
@@ -47,7 +35,7 @@ static int64_t band_rows(const vit_config *c, const ringx_plan_info *info)
     return count ? vit_band_of_tokens(c, first, count).count : 0;
 }
 
-/* A place on the tensor and context axes: the data ranks there differ in the optimizer's share alone. */
+/* A place on the tensor and context axes. */
 static int look_at_place(vit_plan *p, const vit_config *c, const ringx_plan_info *info, int tensor)
 {
     vit_paper_rank rank = {tensor, p->layout.size[AXIS_TENSOR], info->local_tokens, band_rows(c, info),
@@ -55,22 +43,13 @@ static int look_at_place(vit_plan *p, const vit_config *c, const ringx_plan_info
     vit_memory model;
     int code = vit_paper_memory(&p->shape, p->dtype, &p->run, &rank, &model);
     p->tokens = info->local_tokens > p->tokens ? info->local_tokens : p->tokens;
-    if (!code && model.elements > p->most_parameters)
-        p->most_parameters = model.elements;
-    for (int d = 0; d < p->layout.size[AXIS_DATA] && !code; d++) {
-        zero_paper share = {.elements = model.elements,
-                            .tensors = model.parameters,
-                            .dtype = p->dtype,
-                            .stage = (int)c->zero_stage,
-                            .ranks = (size_t)p->layout.size[AXIS_CONTEXT] * (size_t)p->layout.size[AXIS_DATA],
-                            .rank = (size_t)(info->rank + p->layout.size[AXIS_CONTEXT] * d)};
-        zero_memory optimizer = zero_memory_of(&share);
-        if (model.device + optimizer.device <= p->device)
-            continue;
-        p->device = model.device + optimizer.device, p->model = model, p->optimizer = optimizer;
-        p->fullest = tensor * p->stride[AXIS_TENSOR] + info->rank * p->stride[AXIS_CONTEXT] + d * p->stride[AXIS_DATA];
-    }
-    return code;
+    if (code)
+        return code;
+    zero_paper share = {
+        .elements = model.elements, .tensors = model.parameters, .dtype = p->dtype, .stage = (int)c->zero_stage};
+    if (paper_add_place(&p->plan, tensor, info->rank, share, model.device))
+        p->model = model;
+    return CODE_GOOD;
 }
 
 static int look_at_ranks(vit_plan *p, const vit_config *c, const ringx_study *study)
@@ -83,26 +62,23 @@ static int look_at_ranks(vit_plan *p, const vit_config *c, const ringx_study *st
             code = look_at_place(p, c, &info, t);
     }
     if (!code)
-        snprintf(p->attention, sizeof p->attention, "%.40s, %.20s layout, kernel %.20s", info.preset, info.layout,
-                 info.kernel);
+        paper_describe_attention(p->plan.attention, &info);
     return code;
 }
 
-static int plan_study(vit_plan *p, const vit_config *c, const vit_machine *m, const ringx_study *study)
+static int plan_study(vit_plan *p, const vit_config *c, const paper_machine *m, const ringx_study *study)
 {
     ringx_forecast f[2];
     int code = look_at_ranks(p, c, study);
     if (!code)
         code = fail_status(ringx_study_forecast(study, m->name, &f[0], &f[1]), "forecast of attention");
-    p->known = m->memory > 0;
-    p->fits = !p->known || p->device <= m->memory;
     return code ? code : vit_plan_time(p, c, m, f);
 }
 
-int vit_plan_make(vit_plan *p, const vit_config *c, int ranks, const vit_machine *m)
+int vit_plan_make(vit_plan *p, const vit_config *c, int ranks, const paper_machine *m)
 {
     ringx_study *study = NULL;
-    *p = (vit_plan){.ranks = ranks};
+    *p = (vit_plan){.plan = {.ranks = ranks}};
     int code = lay_out_ranks(p, c);
     if (!code)
         code = vit_check_shape(&p->shape, p->layout.size[AXIS_TENSOR]);
@@ -112,7 +88,7 @@ int vit_plan_make(vit_plan *p, const vit_config *c, int ranks, const vit_machine
     if (code)
         return code;
     ringx_problem problem = vit_run_problem(&p->shape, p->dtype, p->run.batch, p->layout.size[AXIS_TENSOR]);
-    options.ranks_per_node = context_in_node(p, m), options.machine = m->name;
+    options.ranks_per_node = paper_context_in_node(&p->plan, m), options.machine = m->name;
     code = fail_status(ringx_study_create(&study, &problem, &options, p->layout.size[AXIS_CONTEXT]), "attention");
     if (!code)
         code = plan_study(p, c, m, study);

@@ -17,7 +17,7 @@ static const char yaml[] = RINGX_TEST_DATA "/../../apps/vit/configs/ViT.yaml";
 static void plan(vit_plan *p, const char *name, char *const *settings, int ranks)
 {
     vit_config c;
-    vit_machine m = {.name = "h200x8", .memory = (size_t)139 << 30, .efficiency = 1};
+    paper_machine m = {.name = "h200x8", .memory = (size_t)139 << 30, .efficiency = 1};
     if (vit_config_read(&c, yaml, name, settings) || ringx_machine_describe(m.name, &m.figures) ||
         vit_plan_make(p, &c, ranks, &m))
         fail_msg("%s: %s", name, failure());
@@ -43,13 +43,13 @@ static void named_configurations(void **state)
         char *const settings[] = {"context_parallel=8", "global_batch_size=1", NULL};
         plan(&p, rows[i].name, settings, 8);
         assert_int_equal(p.parameters, rows[i].parameters);
-        assert_int_equal(p.most_parameters, rows[i].parameters);
+        assert_int_equal(p.plan.most_parameters, rows[i].parameters);
         assert_int_equal(p.tokens, (rows[i].tokens + 7) / 8);
         double flops = vit_forward_flops(&p.shape) / 1e12;
         assert_true(fabs(flops - rows[i].tflops) <= 0.05 * rows[i].tflops);
-        assert_true(p.step > 0 && p.mfu > 0 && p.mfu < 1);
+        assert_true(p.plan.step > 0 && p.plan.mfu > 0 && p.plan.mfu < 1);
         /* float weights, gradients and moments are 16 bytes a parameter at the least; halves have masters */
-        assert_true((double)p.device > 16.0 * (double)p.parameters);
+        assert_true((double)p.plan.device > 16.0 * (double)p.parameters);
     }
 }
 
@@ -65,11 +65,11 @@ static void less_with_more_ranks(void **state)
     plan(&sharded, "mp_emb4096", stage, 4);
     plan(&tensor, "mp_emb4096", cut, 8);
     plan(&again, "mp_emb4096", recompute, 4);
-    double states = (double)(one.device - sharded.device), whole = 12 * (double)one.parameters;
+    double states = (double)(one.plan.device - sharded.plan.device), whole = 12 * (double)one.parameters;
     assert_true(fabs(states - 0.75 * whole) < 1e-3 * whole);
-    assert_true(tensor.most_parameters < one.most_parameters && tensor.device < one.device);
+    assert_true(tensor.plan.most_parameters < one.plan.most_parameters && tensor.plan.device < one.plan.device);
     assert_int_equal(one.model.items[VIT_KEPT], 12 * again.model.items[VIT_KEPT]);
-    assert_true(again.step > one.step && again.mfu < one.mfu);
+    assert_true(again.plan.step > one.plan.step && again.plan.mfu < one.plan.mfu);
 }
 
 /* Parts that do not divide: the rank with most, and the bytes of the smaller ones are not more. */
@@ -98,7 +98,7 @@ static void refused(void **state)
     (void)state;
     vit_config c;
     vit_plan p;
-    vit_machine m = {.name = "local", .efficiency = 1};
+    paper_machine m = {.name = "local", .efficiency = 1};
     char *const settings[] = {"tensor_parallel=3", NULL};
     assert_int_equal(vit_config_read(&c, yaml, "mp_p2", settings), 0);
     assert_int_equal(vit_plan_make(&p, &c, 3, &m), CODE_CONFIGURATION);

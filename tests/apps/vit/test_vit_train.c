@@ -26,7 +26,7 @@ typedef struct run {
     /* results, rank 0's */
     double losses[STEPS], loss, rmse, acc, bytes; /* bytes: of the rank with most */
     int64_t iteration, epoch;
-    vit_plan plan; /* if steps is -1, in place of training */
+    vit_plan paper; /* if steps is -1, in place of training */
 } run;
 
 __attribute__((format(printf, 2, 3))) static void set(run *r, const char *format, ...)
@@ -52,9 +52,9 @@ static int some_steps(vit_training *t, run *r, bool first)
 
 static int plan_of(const vit_config *c, run *r)
 {
-    vit_machine m = {.name = "local", .efficiency = 1};
+    paper_machine m = {.name = "local", .efficiency = 1};
     int code = fail_status(ringx_machine_describe(m.name, &m.figures), "machine");
-    return code ? code : vit_plan_make(&r->plan, c, r->ranks, &m);
+    return code ? code : vit_plan_make(&r->paper, c, r->ranks, &m);
 }
 
 static int run_body(group *g, void *context)
@@ -369,9 +369,9 @@ static void memory_is_that_of_the_plan(void **state)
         set(&r, "amp_mode=%s", i % 2 ? "bf16" : "none");
         set(&r, "checkpoint_activations=%s", i % 2 ? "true" : "false");
         run_good(&r);
-        if ((double)r.plan.device != r.bytes)
-            fail_msg("%s, %d ranks: %.0f bytes are held, %zu planned", l->type, r.ranks, r.bytes, r.plan.device);
-        assert_true(r.plan.step > 0 && r.plan.samples_per_s > 0);
+        if ((double)r.paper.plan.device != r.bytes)
+            fail_msg("%s, %d ranks: %.0f bytes are held, %zu planned", l->type, r.ranks, r.bytes, r.paper.plan.device);
+        assert_true(r.paper.plan.step > 0 && r.paper.samples_per_s > 0);
     }
 }
 
