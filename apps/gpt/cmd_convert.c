@@ -44,7 +44,7 @@ static const option file_rows[] = {
     {0}};
 static const option_group groups[] = {{"Model", model_rows}, {"Output", file_rows}, {0}};
 
-const gpt_command gpt_convert = {
+const program_command gpt_convert = {
     .options = {.program = "ringx-gpt",
                 .name = "convert",
                 .text = "models between Hugging Face's files and checkpoints",

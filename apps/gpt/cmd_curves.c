@@ -146,7 +146,7 @@ static const option curves_rows[] = {
 static const option curves_rest = {.name = "", .value = "LOGS", .kind = OPTION_FILES, .field = FIELD(logs)};
 static const option_group curves_groups[] = {{"Options", curves_rows}, {0}};
 
-const gpt_command gpt_curves = {
+const program_command gpt_curves = {
     .options = {.program = "ringx-gpt",
                 .name = "curves",
                 .text = "losses that several runs logged, in one picture",

@@ -297,7 +297,7 @@ static const option result_rows[] = {
 static const option_group groups[] = {
     {"Model and tokenizer", model_rows}, {"What", task_rows}, {"Results", result_rows}, {0}};
 
-const gpt_command gpt_evaluate = {
+const program_command gpt_evaluate = {
     .options = {.program = "ringx-gpt",
                 .name = "evaluate",
                 .text = "perplexity of texts, multiple choice",

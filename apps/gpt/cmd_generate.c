@@ -245,7 +245,7 @@ static const option file_rows[] = {
 static const option_group groups[] = {
     {"Model and tokenizer", model_rows}, {"Texts", writing_rows}, {"Files", file_rows}, {0}};
 
-const gpt_command gpt_generate_command = {
+const program_command gpt_generate_command = {
     .options = {.program = "ringx-gpt",
                 .name = "generate",
                 .text = "texts after prompts",

@@ -270,7 +270,7 @@ static const option plan_rest = {.name = "", .value = "FILES", .kind = OPTION_FI
 static const option_group plan_groups[] = {
     {"Configuration", plan_rows}, {"On what", machine_rows}, {"Output", output_rows}, {0}};
 
-const gpt_command gpt_plan = {
+const program_command gpt_plan = {
     .options = {.program = "ringx-gpt",
                 .name = "plan",
                 .text = "memory and time of a training run, before any of it is started",

@@ -193,7 +193,7 @@ static const option rows[] = {
 
 static const option_group groups[] = {{"Texts and files", rows}, {"Tokenizer", tokenizer_rows}, {0}};
 
-const gpt_command gpt_preprocess = {
+const program_command gpt_preprocess = {
     .options = {.program = "ringx-gpt",
                 .name = "preprocess",
                 .text = "texts to token files (.bin, .idx)",

@@ -148,7 +148,7 @@ static const option_group encode_groups[] = {
 static const option_group decode_groups[] = {
     {"Tokenizer", tokenizer_rows}, {"Decoding", decoding_rows}, {"Files", file_rows}, {0}};
 
-const gpt_command gpt_tokenizer_encode = {
+const program_command gpt_tokenizer_encode = {
     .options = {.program = "ringx-gpt",
                 .name = "tokenizer encode",
                 .text = "text to token ids",
@@ -158,7 +158,7 @@ const gpt_command gpt_tokenizer_encode = {
     .settings_bytes = sizeof(coding_settings),
 };
 
-const gpt_command gpt_tokenizer_decode = {
+const program_command gpt_tokenizer_decode = {
     .options = {.program = "ringx-gpt",
                 .name = "tokenizer decode",
                 .text = "token ids to text",

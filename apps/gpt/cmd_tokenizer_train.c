@@ -143,7 +143,7 @@ static const option rows[] = {
 
 static const option_group groups[] = {{"Options", rows}, {0}};
 
-const gpt_command gpt_tokenizer_train = {
+const program_command gpt_tokenizer_train = {
     .options = {.program = "ringx-gpt",
                 .name = "tokenizer train",
                 .text = "a byte-level BPE from text files",

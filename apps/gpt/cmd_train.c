@@ -168,7 +168,7 @@ static const option train_rest = {
     .name = "", .value = "FILES", .kind = OPTION_FILES, .field = offsetof(train_settings, configs)};
 static const option_group train_groups[] = {{"Configuration", train_rows}, {0}};
 
-const gpt_command gpt_train = {
+const program_command gpt_train = {
     .options = {.program = "ringx-gpt",
                 .name = "train",
                 .text = "trains a model; under mpirun or srun on many ranks",

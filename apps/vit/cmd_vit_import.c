@@ -167,7 +167,7 @@ static const option value_rows[] = {
     {0}};
 static const option_group groups[] = {{"Files", file_rows}, {"Parts", part_rows}, {"Values", value_rows}, {0}};
 
-const vit_command vit_import_command = {
+const program_command vit_import_command = {
     .options = {.program = "ringx-vit",
                 .name = "import",
                 .text = "netCDF fields into yearly HDF5 files with statistics",

@@ -163,7 +163,7 @@ static const option how_rows[] = {
     {0}};
 static const option_group groups[] = {{"What", what_rows}, {"How", how_rows}, {0}};
 
-const vit_command vit_picture_command = {
+const program_command vit_picture_command = {
     .options = {.program = "ringx-vit",
                 .name = "picture",
                 .text = "a channel of yearly files as a map",

@@ -122,7 +122,7 @@ static const option plan_rows[] = {
     {0}};
 static const option_group plan_groups[] = {{"Configuration", config_rows}, {"Plan", plan_rows}, {0}};
 
-const vit_command vit_plan_command = {
+const program_command vit_plan_command = {
     .options = {.program = "ringx-vit",
                 .name = "plan",
                 .text = "parameters, memory and time of a training run, before any of it is started",

@@ -87,7 +87,7 @@ static const option what_rows[] = {
     {0}};
 static const option_group groups[] = {{"Configuration", config_rows}, {"Prediction", what_rows}, {0}};
 
-const vit_command vit_predict_command = {
+const program_command vit_predict_command = {
     .options = {.program = "ringx-vit",
                 .name = "predict",
                 .text = "predicts from a state, one or several steps ahead, with the newest checkpoint",

@@ -80,7 +80,7 @@ static const option train_rows[] = {
     {0}};
 static const option_group train_groups[] = {{"Configuration", config_rows}, {"Results", train_rows}, {0}};
 
-const vit_command vit_train_command = {
+const program_command vit_train_command = {
     .options = {.program = "ringx-vit",
                 .name = "train",
                 .text = "trains a model; under mpirun or srun on many ranks",

@@ -11,7 +11,7 @@
 
 #include <cmocka.h> /* last: it has a macro called fail */
 
-static int parse(const subcommand *command, settings *s, int count, const char *const *arguments)
+static int parse(const program_command *command, settings *s, int count, const char *const *arguments)
 {
     static char *copies[16];
     static char text[16][256];
@@ -22,7 +22,7 @@ static int parse(const subcommand *command, settings *s, int count, const char *
     settings_free(s);
     settings_defaults(s);
     failure_set("");
-    return options_parse(command, s, count, copies);
+    return options_parse(&command->options, s, count, copies);
 }
 
 #define PARSE(command, s, ...)                                                                                         \
@@ -144,9 +144,9 @@ static void mistakes(void **state)
 static void tables(void **state)
 {
     (void)state;
-    const subcommand *const all[] = {&command_info, &command_verify, &command_bench, &command_plan, &command_run};
+    const program_command *const all[] = {&command_info, &command_verify, &command_bench, &command_plan, &command_run};
     for (size_t c = 0; c < sizeof all / sizeof *all; c++)
-        for (const option_group *group = all[c]->groups; group->rows; group++)
+        for (const option_group *group = all[c]->options.groups; group->rows; group++)
             for (const option *row = group->rows; row->name; row++) {
                 bool flag = row->kind == OPTION_FLAG || row->kind == OPTION_SWITCH;
                 assert_true(flag == (row->value == NULL));
@@ -155,7 +155,7 @@ static void tables(void **state)
                 assert_true((row->kind == OPTION_CHOICE || row->kind == OPTION_CHOICES) == (row->choices != NULL));
                 if (row->kind == OPTION_INTEGER || row->kind == OPTION_REAL || row->kind == OPTION_RANGE)
                     assert_true(row->low < row->high);
-                for (const option_group *g = all[c]->groups; g->rows; g++)
+                for (const option_group *g = all[c]->options.groups; g->rows; g++)
                     for (const option *other = g->rows; other->name; other++)
                         assert_true(other == row || strcmp(other->name, row->name) != 0);
             }

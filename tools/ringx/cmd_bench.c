@@ -369,17 +369,20 @@ static int run(void *settings_of_command)
     return code;
 }
 
-const subcommand command_bench = {
-    .program = "ringx",
-    .name = "bench",
-    .text = "verify, then time",
-    .help =
-        "Every preset is first compared with the float64 definition, for a number of tokens that makes this cheap;\n"
-        "the results of the timed size must agree between presets.  Times are those of the slowest rank: the\n"
-        "median, the least, and (most - least)/median.  GFLOP/s: 4 per live query, key and dimension forward, 10\n"
-        "backward.  Exposed: computation waiting for transfers.  Wire and messages: of the rank with most.  Peak\n"
-        "RSS is that of the process; with threads, of all ranks.  With --machine a forecast is added.\n",
-    .groups = groups,
-    .defaults = defaults,
-    .run = run,
+static const char help[] =
+    "Every preset is first compared with the float64 definition, for a number of tokens that makes this cheap;\n"
+    "the results of the timed size must agree between presets.  Times are those of the slowest rank: the\n"
+    "median, the least, and (most - least)/median.  GFLOP/s: 4 per live query, key and dimension forward, 10\n"
+    "backward.  Exposed: computation waiting for transfers.  Wire and messages: of the rank with most.  Peak\n"
+    "RSS is that of the process; with threads, of all ranks.  With --machine a forecast is added.\n";
+
+const program_command command_bench = {
+    .options = {.program = "ringx",
+                .name = "bench",
+                .text = "verify, then time",
+                .help = help,
+                .groups = groups,
+                .defaults = defaults,
+                .run = run},
+    .settings_bytes = sizeof(settings),
 };

@@ -228,12 +228,13 @@ static int run(void *settings_of_command)
     return code;
 }
 
-const subcommand command_info = {
-    .program = "ringx",
-    .name = "info",
-    .text = "presets, algorithms, layouts, kernels, transports; this machine; calibration",
-    .help = NULL,
-    .groups = groups,
-    .defaults = defaults,
-    .run = run,
+const program_command command_info = {
+    .options = {.program = "ringx",
+                .name = "info",
+                .text = "presets, algorithms, layouts, kernels, transports; this machine; calibration",
+                .help = NULL,
+                .groups = groups,
+                .defaults = defaults,
+                .run = run},
+    .settings_bytes = sizeof(settings),
 };

@@ -228,14 +228,17 @@ static int run(void *settings_of_command)
     return s->sweep ? plan_sweep(s) : plan_all(s);
 }
 
-const subcommand command_plan = {
-    .program = "ringx",
-    .name = "plan",
-    .text = "schedules on paper: their figures, proofs, forecasts, drawings",
-    .help =
-        "Steps, messages and wire bytes are those of the rank that has most; balance is the mean share of work\n"
-        "over the largest.  Built-in machines: local, h200x2, h200x8, frontier; ringx info --calibrate writes one.\n",
-    .groups = groups,
-    .defaults = defaults,
-    .run = run,
+static const char help[] =
+    "Steps, messages and wire bytes are those of the rank that has most; balance is the mean share of work\n"
+    "over the largest.  Built-in machines: local, h200x2, h200x8, frontier; ringx info --calibrate writes one.\n";
+
+const program_command command_plan = {
+    .options = {.program = "ringx",
+                .name = "plan",
+                .text = "schedules on paper: their figures, proofs, forecasts, drawings",
+                .help = help,
+                .groups = groups,
+                .defaults = defaults,
+                .run = run},
+    .settings_bytes = sizeof(settings),
 };

@@ -288,14 +288,17 @@ static int run(void *settings_of_command)
     return code ? code : report(&job);
 }
 
-const subcommand command_run = {
-    .program = "ringx",
-    .name = "run",
-    .text = "attention on your own tensors, from a safetensors file to another",
-    .help = "Tensors may be F64, F32, BF16 or F16.  Arithmetic is in float32, of bf16 or f16 values where all inputs\n"
-            "have that type.  Results have the type of q, lse is F32.  Metadata keys of the input: causal (0, 1),\n"
-            "window_left, window_right (-1: unlimited), softcap, scale, cu_seqlens (comma-separated bounds).\n",
-    .groups = groups,
-    .defaults = defaults,
-    .run = run,
+const program_command command_run = {
+    .options =
+        {.program = "ringx",
+         .name = "run",
+         .text = "attention on your own tensors, from a safetensors file to another",
+         .help =
+             "Tensors may be F64, F32, BF16 or F16.  Arithmetic is in float32, of bf16 or f16 values where all inputs\n"
+             "have that type.  Results have the type of q, lse is F32.  Metadata keys of the input: causal (0, 1),\n"
+             "window_left, window_right (-1: unlimited), softcap, scale, cu_seqlens (comma-separated bounds).\n",
+         .groups = groups,
+         .defaults = defaults,
+         .run = run},
+    .settings_bytes = sizeof(settings),
 };

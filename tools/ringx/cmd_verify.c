@@ -191,14 +191,16 @@ static int run(void *settings_of_command)
     return s->oracle.count ? verify_oracle(s) : verify_random(s);
 }
 
-const subcommand command_verify = {
-    .program = "ringx",
-    .name = "verify",
-    .text = "compare results with the float64 definition, or with oracle files",
-    .help = "Tensors have random strides, and every byte around them and the workspace is NaN or a guard.\n"
-            "A failure prints what was computed and a command that computes it again.  Exit code 1: a result is\n"
-            "wrong; where only transfers failed (--fault), their own code.  The last line: N passed, M failed.\n",
-    .groups = groups,
-    .defaults = defaults,
-    .run = run,
+const program_command command_verify = {
+    .options =
+        {.program = "ringx",
+         .name = "verify",
+         .text = "compare results with the float64 definition, or with oracle files",
+         .help = "Tensors have random strides, and every byte around them and the workspace is NaN or a guard.\n"
+                 "A failure prints what was computed and a command that computes it again.  Exit code 1: a result is\n"
+                 "wrong; where only transfers failed (--fault), their own code.  The last line: N passed, M failed.\n",
+         .groups = groups,
+         .defaults = defaults,
+         .run = run},
+    .settings_bytes = sizeof(settings),
 };

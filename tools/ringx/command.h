@@ -6,7 +6,7 @@
 #include <ringx/ringx.h>
 #include <ringx/ringx_study.h>
 
-#include "shared/options.h"
+#include "shared/program_main.h"
 
 /* ---- settings.c: what the options of all subcommands fill in ---- */
 
@@ -82,6 +82,6 @@ extern const char *const dtype_names[], *const device_names[], *const comm_names
 
 /* ---- the subcommands ---- */
 
-extern const subcommand command_info, command_verify, command_bench, command_plan, command_run;
+extern const program_command command_info, command_verify, command_bench, command_plan, command_run;
 
 #endif
