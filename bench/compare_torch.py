@@ -259,7 +259,7 @@ def print_rows(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library")
+    parser.add_argument("--library", metavar="LIBRARY", dest="shared_object")
     parser.add_argument("--device", choices=DEVICES, default="cpu")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seq", type=int, default=4096)
@@ -281,7 +281,7 @@ def main():
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("compare_torch.py: PyTorch sees no CUDA device here; use --device cpu")
     torch.set_num_threads(options.threads)
-    library, rows = open_library(options.library), []
+    library, rows = open_library(options.shared_object), []
     for head_dim in map(int, options.head_dim.split(",")):
         for dtype in options.dtype.split(","):
             for mask in options.mask.split(","):

@@ -98,7 +98,7 @@ def measure(args, shape):
     wanted = [truth(q, k, v, causal, b - 1, h, hq // hk, queries) for h in (0, hq - 1)]
     error_of = lambda out: max(relative(out[b - 1, queries, h], w) for h, w in zip((0, hq - 1), wanted))
 
-    ours = Ours(args.library, args.kernel, shape, q, k, v, dout, args.ordered)
+    ours = Ours(args.shared_object, args.kernel, shape, q, k, v, dout, args.ordered)
     ours.run(0)
     row["fwd"] = timed(lambda: ours.run(0), args.repeats)
     row["err"] = error_of(ours.out)
@@ -153,7 +153,7 @@ def measure(args, shape):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("library")
+    parser.add_argument("shared_object", metavar="library")
     parser.add_argument("--kernel", default="cuda-sm90")
     parser.add_argument("--shapes", default=",".join(str(i) for i in range(len(SHAPES))))
     parser.add_argument("--against", default="cudnn")
