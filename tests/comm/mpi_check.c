@@ -5,8 +5,8 @@
  *   mpi_check faults                errors, drops and delays on every rank in every operation
  *   mpi_check lost kill|exit|stop   the last rank ends (or stops) between two calls; the others must name it
  * Prints one line per failure, "passed" on rank 0 if there was none, and exits with 0 or 1. */
+#include "comm/call_checks.h"
 #include "comm/mpi_carry.h"
-#include "op_checks.h"
 
 #include "device/device.h"
 #include <signal.h>
@@ -23,16 +23,6 @@ static void report(const char *what, const char *why)
     failures++;
 }
 
-static op_check whole(ringx_comm *comm, double deadline_s)
-{
-    return (op_check){.comm = comm,
-                      .members = comm->ranks,
-                      .index = comm->rank,
-                      .exact = true,
-                      .call = {.what = "step under test", .deadline_s = deadline_s},
-                      .seed = 21};
-}
-
 static ringx_comm *make(void)
 {
     ringx_comm *comm = NULL;
@@ -45,41 +35,10 @@ static ringx_comm *make(void)
 
 /* ---- calls ------------------------------------------------------------------------------------------------------ */
 
-static void check_groups(ringx_comm *comm)
+/* All apart, all together, two kinds, random. */
+static int colour(int split, int rank)
 {
-    op_check c = whole(comm, 120), sub[4];
-    int colours[64], rank_of[4][64];
-    for (int s = 0; s < 4; s++) { /* all apart, all together, two kinds, random */
-        for (int r = 0; r < comm->ranks; r++)
-            colours[r] = s == 0 ? r : s == 1 ? -7 : s == 2 ? r / 2 : (int)(mix(3, (uint64_t)r) % 2);
-        if (!check_split(&c, colours, &sub[s], rank_of[s])) {
-            report("split", c.message);
-            return;
-        }
-    }
-    for (int s = 0; s < 4; s++)
-        if (!check_each(&sub[s], 12 + (uint64_t)s))
-            report("group", sub[s].message);
-    for (uint64_t i = 0; i < 200 && !failures; i++) {
-        if (!check_one(&sub[i % 4], 1000 + i, 500))
-            report("group and all", sub[i % 4].message);
-        else if (!check_one(&c, 2000 + i, 500))
-            report("all and group", c.message);
-    }
-    for (int s = 0; s < 4; s++)
-        comm->ops->group_destroy(comm, sub[s].group);
-}
-
-static void check_random(ringx_comm *comm, uint64_t seed, int calls, size_t most)
-{
-    op_check c = whole(comm, 120);
-    uint64_t mine = mix(seed, (uint64_t)comm->rank);
-    for (int i = 0; i < calls && !failures; i++) {
-        if (draw(&mine, 40) == 0)
-            sleep_s(1e-6 * (double)draw(&mine, 1500));
-        if (!check_one(&c, mix(seed, (uint64_t)i), most))
-            report("random", c.message);
-    }
+    return split == 0 ? rank : split == 1 ? -7 : split == 2 ? rank / 2 : (int)(mix(3, (uint64_t)rank) % 2);
 }
 
 /* Sums of many segments that come back to a root which is late, or in the memory that they were sent from. */
@@ -140,9 +99,12 @@ static void run_calls(int level)
         op_check c = whole(comm, 120);
         if (!check_each(&c, 11))
             report("each", c.message);
-        check_groups(comm);
-        check_random(comm, 5, 600, 300);
-        check_random(comm, 6, 40, cuts[i] == 13 ? 3000 : 2000000);
+        if (!failures && !check_groups(&c, 4, colour, true, 200))
+            report("groups", c.message);
+        if (!failures && !check_random(&c, 5, 600, 300))
+            report("random", c.message);
+        if (!failures && !check_random(&c, 6, 40, cuts[i] == 13 ? 3000 : 2000000))
+            report("random", c.message);
         ringx_comm_destroy(comm);
     }
     ringx__wire_cut = cuts[0];
@@ -156,46 +118,18 @@ static void run_calls(int level)
 
 /* ---- faults ----------------------------------------------------------------------------------------------------- */
 
-enum { OPS = 7 };
-
-static bool one_call(op_check *c, int op)
-{
-    switch (op) {
-    case 0:
-        return check_broadcast(c, 300, 1 % c->members, false);
-    case 1:
-        return check_allgather(c, 100, false, true);
-    case 2:
-        return check_reduce(c, 100, RINGX_F32, 0, false);
-    case 3:
-        return check_reduce_scatter(c, 100, RINGX_BF16, true);
-    case 4:
-        return check_allreduce_max(c, 100, false, false);
-    case 5:
-        return check_exchange(c, 200);
-    default:
-        return check_agree(c, 40);
-    }
-}
-
 /* Runs all calls until one fails; returns the status that stays. */
 static ringx_status run_until_failure(ringx_comm *comm, double deadline_s, char *message)
 {
     op_check c = whole(comm, deadline_s);
-    bool good = true;
-    for (int round = 0; round < 2 && good; round++) /* small calls end without others: a failure shows later */
-        for (int op = 0; op < OPS && good; op++)
-            good = one_call(&c, op);
-    if (good && !check_agree(&c, 8))
-        good = false;
+    bool good = check_calls(&c, DATA_CALLS, 2);
     ringx_status status = comm->ops->poll(comm);
     snprintf(message, 2 * RINGX_MESSAGE_BYTES, "%s", status == RINGX_OK ? c.message : ringx_last_error());
     if (!good && status == RINGX_OK)
         report("wrong result", c.message);
     double begin = ringx__now();
-    for (int op = 0; op < OPS && status != RINGX_OK; op++)
-        if (one_call(&c, op) || comm->ops->poll(comm) != status || strcmp(ringx_last_error(), message) != 0)
-            report("a call after the failure", ringx_last_error());
+    if (status != RINGX_OK && !check_stays_failed(&c, DATA_CALLS, status, message))
+        report("a call after the failure", c.message);
     if (ringx__now() - begin > 2)
         report("calls after the failure", "took over 2 s");
     return status;
@@ -230,25 +164,9 @@ static void check_fault(const char *kind, int victim, int op, double deadline_s)
 
 static void quarrel(int which)
 {
-    char x[64] = "", y[64 * 8], message[2 * RINGX_MESSAGE_BYTES];
-    float f[64] = {0}, g[64];
+    char message[2 * RINGX_MESSAGE_BYTES];
     ringx_comm *comm = make();
-    const ringx_comm_ops *o = comm->ops;
-    ringx_call call = {.what = "quarrel", .deadline_s = 0.5};
-    ringx_message send = {(comm->rank + 1) % comm->ranks, x, 6};
-    ringx_message receive = {(comm->rank + comm->ranks - 1) % comm->ranks, y, 6};
-    bool odd = comm->rank == 1;
-    ringx_status status;
-    if (odd && which > 1)
-        receive.bytes = which == 2 ? 5 : 7;
-    if (which == 0) /* of equal sizes: only the kind of call differs */
-        status = odd ? o->allreduce_max(comm, NULL, f, g, 16, &call) : o->agree(comm, x, 64, y, &call);
-    else if (which == 1)
-        status = o->agree(comm, x, odd ? 40 : 50, y, &call);
-    else
-        status = o->exchange(comm, &send, 1, &receive, 1, &call);
-    while (status == RINGX_OK)
-        status = o->agree(comm, x, 1, y, &call);
+    ringx_status status = call_at_odds(comm, which, 0.5);
     snprintf(message, sizeof message, "quarrel %d: status %d: %s", which, (int)status, ringx_last_error());
     if (status != RINGX_MISMATCH || !strstr(message, "rank 1"))
         report("quarrel", message);
@@ -261,15 +179,15 @@ static void run_faults(void)
     int ranks;
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     for (int victim = 0; victim < ranks; victim++)
-        for (int op = 0; op < OPS; op++) {
+        for (int op = 0; op < DATA_CALLS; op++) {
             check_fault("error", victim, op, 60);
             check_fault("delay:0.1", victim, op, 60);
         }
-    for (int op = 0; op < OPS; op++) {
+    for (int op = 0; op < DATA_CALLS; op++) {
         check_fault("drop", op % ranks, op, 0.5);
         check_fault("delay:4", (op + 1) % ranks, op, 0.5);
     }
-    for (int which = 0; which < 4; which++)
+    for (int which = 0; which < QUARRELS; which++)
         quarrel(which);
 }
 
@@ -302,8 +220,7 @@ static void run_lost(const char *how)
     if (comm->rank == victim)
         lose(how);
     double begin = ringx__now();
-    while (check_allgather(&c, 300000, false, false) && check_reduce(&c, 100000, RINGX_F32, 0, true))
-        ;
+    call_until_failure(&c);
     double seconds = ringx__now() - begin;
     ringx_status status = comm->ops->poll(comm);
     const char *message = ringx_last_error();

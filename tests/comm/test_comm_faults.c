@@ -1,66 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /* Ranks as threads: what goes wrong ends on every rank, soon, with the same culprit named, and never in a wrong
  * result. */
-#include "comm/op_checks.h"
+#include "comm/call_checks.h"
 #include "comm/rank_threads.h"
 #include "device/device.h"
 
 /* ---- every operation × every rank × every fault ----------------------------------------------------------------- */
 
-enum { OPS = 9, RANKS = 3 };
+enum { RANKS = 3 };
 
 typedef struct fault_case {
     double deadline_s;
 } fault_case;
-
-static op_check whole(ringx_comm *comm, double deadline_s)
-{
-    return (op_check){.comm = comm,
-                      .members = comm->ranks,
-                      .index = comm->rank,
-                      .exact = true,
-                      .call = {.what = "step under test", .deadline_s = deadline_s},
-                      .seed = 21};
-}
-
-static bool one_call(op_check *c, int op)
-{
-    int zeros[MOST_TEST_RANKS] = {0}, ranks[MOST_TEST_RANKS], nodes[MOST_TEST_RANKS];
-    op_check sub;
-    switch (op) {
-    case 0:
-        return check_broadcast(c, 300, 1 % c->members, false);
-    case 1:
-        return check_exchange(c, 200);
-    case 2:
-        return check_allgather(c, 100, false, true);
-    case 3:
-        return check_reduce(c, 100, RINGX_F32, 0, false);
-    case 4:
-        return check_reduce_scatter(c, 100, RINGX_BF16, true);
-    case 5:
-        return check_allreduce_max(c, 100, false, false);
-    case 6:
-        return check_agree(c, 40);
-    case 7:
-        if (!check_split(c, zeros, &sub, ranks))
-            return false;
-        c->comm->ops->group_destroy(c->comm, sub.group);
-        return true;
-    default:
-        return c->comm->ops->nodes(c->comm, nodes, &c->call) == RINGX_OK;
-    }
-}
 
 /* All calls in turn until one fails; then the sticky failure must be the same for every later call, at once. */
 static void calls_body(rank_thread *self)
 {
     const fault_case *f = self->context;
     op_check c = whole(self->comm, f->deadline_s);
-    bool good = true;
-    for (int op = 0; op < OPS && good; op++)
-        good = one_call(&c, op);
-    good = good && check_agree(&c, 8); /* the last ones fail here if not before */
+    bool good = check_calls(&c, ALL_CALLS, 1);
     note(self, self->comm->ops->poll(self->comm));
     if (good)
         return;
@@ -70,36 +28,34 @@ static void calls_body(rank_thread *self)
         return;
     }
     double begin = ringx__now();
-    for (int op = 0; op < OPS; op++)
-        if (one_call(&c, op) || self->comm->ops->poll(self->comm) != self->status ||
-            strcmp(ringx_last_error(), self->message) != 0) {
-            self->status = RINGX_INTERNAL;
-            snprintf(self->message, sizeof self->message, "operation %d after the failure: %s", op, ringx_last_error());
-        }
+    if (!check_stays_failed(&c, ALL_CALLS, self->status, self->message)) {
+        self->status = RINGX_INTERNAL;
+        snprintf(self->message, sizeof self->message, "%s", c.message);
+    }
     self->seconds = ringx__now() - begin;
 }
 
 /* Runs the rule on every operation at once, for one rank. */
-static void run_fault(const char *kind, fault_case f, int rank, rank_thread t[OPS][RANKS])
+static void run_fault(const char *kind, fault_case f, int rank, rank_thread t[ALL_CALLS][RANKS])
 {
     char plan[100];
-    for (int op = 0; op < OPS; op++) {
+    for (int op = 0; op < ALL_CALLS; op++) {
         snprintf(plan, sizeof plan, " rank=%d , call=%d, kind=%s ;", rank, op, kind);
         start_ranks(t[op], RANKS, plan, calls_body, &f);
     }
-    for (int op = 0; op < OPS; op++)
+    for (int op = 0; op < ALL_CALLS; op++)
         join_ranks(t[op], RANKS);
 }
 
 static void test_error(void **state)
 {
     (void)state;
-    static rank_thread t[OPS][RANKS];
+    static rank_thread t[ALL_CALLS][RANKS];
     for (int rank = 0; rank < RANKS; rank++) {
         char part[40];
         snprintf(part, sizeof part, "rank %d failed", rank);
         run_fault("error", (fault_case){60}, rank, t);
-        for (int op = 0; op < OPS; op++)
+        for (int op = 0; op < ALL_CALLS; op++)
             for (int r = 0; r < RANKS; r++) {
                 expect(t[op], r, r == rank ? RINGX_COMM : RINGX_PEER_DIED, r == rank ? "fault injected" : part);
                 assert_true(t[op][r].seconds < 5);
@@ -107,11 +63,11 @@ static void test_error(void **state)
     }
 }
 
-static void expect_stall(rank_thread t[OPS][RANKS], int rank)
+static void expect_stall(rank_thread t[ALL_CALLS][RANKS], int rank)
 {
     char part[40];
     snprintf(part, sizeof part, "rank %d", rank);
-    for (int op = 0; op < OPS; op++)
+    for (int op = 0; op < ALL_CALLS; op++)
         for (int r = 0; r < RANKS; r++) {
             expect(t[op], r, RINGX_STALLED, part);
             expect(t[op], r, RINGX_STALLED, "step under test");
@@ -122,7 +78,7 @@ static void expect_stall(rank_thread t[OPS][RANKS], int rank)
 static void test_drop(void **state)
 {
     (void)state;
-    static rank_thread t[OPS][RANKS];
+    static rank_thread t[ALL_CALLS][RANKS];
     for (int rank = 0; rank < RANKS; rank++) {
         run_fault("drop", (fault_case){0.6}, rank, t);
         expect_stall(t, rank);
@@ -132,7 +88,7 @@ static void test_drop(void **state)
 static void test_delay_too_long(void **state)
 {
     (void)state;
-    static rank_thread t[OPS][RANKS];
+    static rank_thread t[ALL_CALLS][RANKS];
     for (int rank = 0; rank < RANKS; rank++) {
         run_fault("delay:120", (fault_case){0.6}, rank, t);
         expect_stall(t, rank);
@@ -142,12 +98,12 @@ static void test_delay_too_long(void **state)
 static void test_delay_within(void **state)
 {
     (void)state;
-    static rank_thread t[OPS][RANKS];
+    static rank_thread t[ALL_CALLS][RANKS];
     for (int rank = 0; rank < RANKS; rank++) {
         double begin = ringx__now();
         run_fault("delay:.1", (fault_case){60}, rank, t);
         assert_true(ringx__now() - begin >= 0.1);
-        for (int op = 0; op < OPS; op++)
+        for (int op = 0; op < ALL_CALLS; op++)
             for (int r = 0; r < RANKS; r++)
                 expect(t[op], r, RINGX_OK, NULL);
     }

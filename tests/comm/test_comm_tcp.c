@@ -1,22 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Ranks as processes that talk over TCP: every operation, groups, random sequences with large and with tiny messages,
  * every fault, ranks that are killed, leave or stop. */
-#include "comm/op_checks.h"
+#include "comm/call_checks.h"
 #include "comm/rank_processes.h"
 #include "comm/wire.h"
 #include "device/device.h"
 
 #include <signal.h>
-
-static op_check whole(ringx_comm *comm, double deadline_s)
-{
-    return (op_check){.comm = comm,
-                      .members = comm->ranks,
-                      .index = comm->rank,
-                      .exact = true,
-                      .call = {.what = "step under test", .deadline_s = deadline_s},
-                      .seed = 21};
-}
 
 static bool keep(rank_process *found, const op_check *c, bool good)
 {
@@ -35,33 +25,10 @@ static void expect_good(process_world *w)
 
 /* ---- every operation -------------------------------------------------------------------------------------------- */
 
-static void check_groups(ringx_comm *comm, rank_process *found)
+/* All apart, two kinds, random. */
+static int colour(int split, int rank)
 {
-    op_check c = whole(comm, 60), sub[3];
-    int colours[MOST_PROCESSES], rank_of[3][MOST_PROCESSES];
-    for (int s = 0; s < 3; s++) { /* all apart, two kinds, random */
-        for (int r = 0; r < comm->ranks; r++)
-            colours[r] = s == 0 ? r : s == 1 ? r / 2 : (int)(mix(3, (uint64_t)r) % 2);
-        if (!keep(found, &c, check_split(&c, colours, &sub[s], rank_of[s])))
-            return;
-    }
-    for (uint64_t i = 0; i < 90 && !found->wrong; i++) { /* groups and all in turn, in one order everywhere */
-        keep(found, &sub[i % 3], check_one(&sub[i % 3], 1000 + i, 500));
-        keep(found, &c, found->wrong || check_one(&c, 2000 + i, 500));
-    }
-    for (int s = 0; s < 3; s++)
-        comm->ops->group_destroy(comm, sub[s].group);
-}
-
-static void check_random(ringx_comm *comm, rank_process *found, uint64_t seed, int calls, size_t most)
-{
-    op_check c = whole(comm, 60);
-    uint64_t mine = mix(seed, (uint64_t)comm->rank);
-    for (int i = 0; i < calls && !found->wrong; i++) {
-        if (draw(&mine, 40) == 0)
-            sleep_s(1e-6 * (double)draw(&mine, 1500));
-        keep(found, &c, check_one(&c, mix(seed, (uint64_t)i), most));
-    }
+    return split == 0 ? rank : split == 1 ? rank / 2 : (int)(mix(3, (uint64_t)rank) % 2);
 }
 
 /* context: with which messages; the last is without cuts. */
@@ -79,9 +46,9 @@ static void calls_body(int rank, rank_process *found, void *context)
     found->wrong = comm->rank != rank || strcmp(comm->ops->name, "tcp") != 0 || !comm->ops->overlaps;
     if (which == 2)
         keep(found, &c, check_each(&c, 11));
-    check_groups(comm, found);
-    check_random(comm, found, 5, 60, 300);
-    check_random(comm, found, 6, which ? 8 : 3, which == 0 ? 3000 : 2000000);
+    keep(found, &c, check_groups(&c, 3, colour, false, 90));
+    keep(found, &c, found->wrong || check_random(&c, 5, 60, 300));
+    keep(found, &c, found->wrong || check_random(&c, 6, which ? 8 : 3, which == 0 ? 3000 : 2000000));
     unsigned char word[5] = {0}, all[MOST_PROCESSES];
     if (rank == comm->ranks - 1)
         memcpy(word, "word", 5);
@@ -177,27 +144,7 @@ static void test_churn(void **state)
 
 /* ---- faults ----------------------------------------------------------------------------------------------------- */
 
-enum { OPS = 7, RANKS = 3 };
-
-static bool one_call(op_check *c, int op)
-{
-    switch (op) {
-    case 0:
-        return check_broadcast(c, 300, 1 % c->members, false);
-    case 1:
-        return check_allgather(c, 100, false, true);
-    case 2:
-        return check_reduce(c, 100, RINGX_F32, 0, false);
-    case 3:
-        return check_reduce_scatter(c, 100, RINGX_BF16, true);
-    case 4:
-        return check_allreduce_max(c, 100, false, false);
-    case 5:
-        return check_exchange(c, 200);
-    default:
-        return check_agree(c, 40);
-    }
-}
+enum { RANKS = 3 };
 
 typedef struct fault {
     const char *kind;
@@ -219,18 +166,13 @@ static void fault_body(int rank, rank_process *found, void *context)
     if (found->status != RINGX_OK)
         return;
     op_check c = whole(comm, f->deadline_s);
-    bool good = true;
-    for (int round = 0; round < 2 && good; round++)
-        for (int op = 0; op < OPS && good; op++)
-            good = one_call(&c, op);
-    good = good && check_agree(&c, 8);
+    bool good = check_calls(&c, DATA_CALLS, 2);
     found_status(found, comm->ops->poll(comm));
     if (found->status == RINGX_OK)
         keep(found, &c, good);
     double begin = ringx__now();
-    for (int op = 0; op < OPS && found->status != RINGX_OK; op++)
-        found->wrong = found->wrong || one_call(&c, op) || comm->ops->poll(comm) != found->status ||
-                       strcmp(ringx_last_error(), found->message) != 0;
+    if (found->status != RINGX_OK)
+        keep(found, &c, check_stays_failed(&c, DATA_CALLS, found->status, found->message));
     found->seconds = ringx__now() - begin;
     ringx_comm_destroy(comm);
 }
@@ -256,7 +198,7 @@ static void test_errors(void **state)
 {
     (void)state;
     process_world w[2];
-    for (int op = 0; op < OPS; op++) {
+    for (int op = 0; op < DATA_CALLS; op++) {
         fault f[2] = {{"error", op % RANKS, op, 60}, {"delay:0.05", (op + 1) % RANKS, op, 60}};
         for (int i = 0; i < 2; i++)
             start_processes(&w[i], RANKS, fault_body, &f[i]);
@@ -267,32 +209,14 @@ static void test_errors(void **state)
     }
 }
 
-/* Rank 1 makes another call than the others, or one of another size. */
 static void quarrel_body(int rank, rank_process *found, void *context)
 {
-    int which = *(const int *)context;
-    char x[64] = "", y[64 * 8];
-    float f[64] = {0}, g[64];
+    (void)rank;
     ringx_comm *comm = NULL;
     found_status(found, ringx_comm_from_environment(&comm));
     if (found->status != RINGX_OK)
         return;
-    const ringx_comm_ops *o = comm->ops;
-    ringx_call call = {.what = "quarrel", .deadline_s = 0.3};
-    ringx_message send = {(rank + 1) % RANKS, x, 6}, receive = {(rank + RANKS - 1) % RANKS, y, 6};
-    bool odd = rank == 1;
-    ringx_status status;
-    if (odd && which > 1)
-        receive.bytes = which == 2 ? 5 : 7;
-    if (which == 0) /* of equal sizes: only the kind of call differs */
-        status = odd ? o->allreduce_max(comm, NULL, f, g, 16, &call) : o->agree(comm, x, 64, y, &call);
-    else if (which == 1)
-        status = o->agree(comm, x, odd ? 40 : 50, y, &call);
-    else
-        status = o->exchange(comm, &send, 1, &receive, 1, &call);
-    while (status == RINGX_OK)
-        status = o->agree(comm, x, 1, y, &call);
-    found_status(found, status);
+    found_status(found, call_at_odds(comm, *(const int *)context, 0.3));
     ringx_comm_destroy(comm);
 }
 
@@ -320,8 +244,7 @@ static void lost_body(int rank, rank_process *found, void *context)
         return;
     }
     double begin = ringx__now();
-    while (check_allgather(&c, 300000, false, false) && check_reduce(&c, 100000, RINGX_F32, 0, true))
-        ;
+    call_until_failure(&c);
     found_status(found, comm->ops->poll(comm));
     found->seconds = ringx__now() - begin;
     ringx_comm_destroy(comm);
@@ -363,7 +286,7 @@ static void expect_lost(process_world *w, int how)
 static void test_waits(void **state)
 {
     (void)state;
-    enum { STALLS = 2 * OPS, QUARRELS = 4 };
+    enum { STALLS = 2 * DATA_CALLS };
     process_world late[STALLS], quarrel[QUARRELS], lost[WAYS];
     fault f[STALLS];
     int number[] = {0, 1, 2, 3};

@@ -1,17 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Ranks as threads: every operation, groups, random sequences, churn. */
-#include "comm/op_checks.h"
+#include "comm/call_checks.h"
 #include "comm/rank_threads.h"
 #include "device/device.h"
-
-static op_check whole(rank_thread *self)
-{
-    return (op_check){.comm = self->comm,
-                      .members = self->comm->ranks,
-                      .index = self->comm->rank,
-                      .exact = true,
-                      .call = {.what = "test", .deadline_s = 60}};
-}
 
 static void keep(rank_thread *self, const op_check *c, bool good)
 {
@@ -30,7 +21,7 @@ static void expect_good(const rank_thread *t, int ranks)
 
 static void each_body(rank_thread *self)
 {
-    op_check c = whole(self);
+    op_check c = whole(self->comm, 60);
     keep(self, &c, check_each(&c, 11));
 }
 
@@ -46,28 +37,16 @@ static void test_each(void **state)
 
 /* ---- groups ----------------------------------------------------------------------------------------------------- */
 
+/* All apart, all together, two kinds, random. */
+static int colour(int split, int rank)
+{
+    return split == 0 ? rank : split == 1 ? -7 : split == 2 ? rank / 3 : (int)(mix(3, (uint64_t)rank) % 3) - 1;
+}
+
 static void groups_body(rank_thread *self)
 {
-    op_check c = whole(self), sub[4];
-    int colours[MOST_TEST_RANKS], rank_of[4][MOST_TEST_RANKS];
-    bool good = true;
-    for (int s = 0; s < 4 && good; s++) { /* all apart, all together, two kinds, random */
-        for (int r = 0; r < c.comm->ranks; r++)
-            colours[r] = s == 0 ? r : s == 1 ? -7 : s == 2 ? r / 3 : (int)(mix(3, (uint64_t)r) % 3) - 1;
-        good = check_split(&c, colours, &sub[s], rank_of[s]);
-    }
-    for (int s = 0; s < 4 && good; s++) {
-        good = check_each(&sub[s], 12 + (uint64_t)s);
-        c = good ? c : sub[s];
-    }
-    for (uint64_t i = 0; i < 100 && good; i++) { /* groups and all in turn, in one order everywhere */
-        good = check_one(&sub[i % 4], 1000 + i, 500) && check_one(&c, 2000 + i, 500);
-        if (!good && sub[i % 4].message[0])
-            c = sub[i % 4];
-    }
-    keep(self, &c, good);
-    for (int s = 0; s < 4; s++)
-        self->comm->ops->group_destroy(self->comm, sub[s].group);
+    op_check c = whole(self->comm, 60);
+    keep(self, &c, check_groups(&c, 4, colour, true, 100));
 }
 
 static void test_groups(void **state)
@@ -103,15 +82,8 @@ static void test_nodes(void **state)
 
 static void random_body(rank_thread *self)
 {
-    op_check c = whole(self);
-    uint64_t seed = *(const uint64_t *)self->context, mine = mix(seed, (uint64_t)c.comm->rank);
-    bool good = true;
-    for (uint64_t i = 0; i < 1500 && good; i++) {
-        if (draw(&mine, 40) == 0)
-            sleep_s(1e-6 * (double)draw(&mine, 1500));
-        good = check_one(&c, mix(seed, i), 300);
-    }
-    keep(self, &c, good);
+    op_check c = whole(self->comm, 60);
+    keep(self, &c, check_random(&c, *(const uint64_t *)self->context, 1500, 300));
 }
 
 static void test_random(void **state)
@@ -159,7 +131,7 @@ static void test_uneven_exchange(void **state)
 
 static void churn_body(rank_thread *self)
 {
-    op_check c = whole(self);
+    op_check c = whole(self->comm, 60);
     keep(self, &c, check_one(&c, 99, 50));
 }
 
@@ -196,7 +168,7 @@ static bool one_way(op_check *c, bool from_0)
 static void wake_body(rank_thread *self)
 {
     enum { REPEATS = 9 };
-    op_check c = whole(self);
+    op_check c = whole(self->comm, 60);
     double taken[REPEATS], worst = 0;
     bool good = true;
     for (int op = 0; op < 8 && good; op++) {
