@@ -72,8 +72,7 @@ static int make_comms(thread_crew *t, const char *fault)
 static int threads_renew(crew *c)
 {
     thread_crew *t = c->internal;
-    ringx_comm_destroy(c->comm);
-    c->comm = NULL;
+    crew_leave(c);
     threads_barrier(c);
     if (c->rank == 0) {
         t->code = make_comms(t, c->fault);
@@ -225,6 +224,32 @@ void crew_leave(crew *c)
     c->comm = NULL;
 }
 
+int crew_run(crew *c, int code, const settings *s, crew_work work, void *context)
+{
+    if (!code)
+        code = crew_use_device(c, s);
+    if (!code)
+        code = work(c, context);
+    crew_leave(c);
+    return code;
+}
+
+int crew_room(crew *c, void **memory, size_t bytes)
+{
+    int code = CODE_GOOD;
+    if (c->rank != 0) {
+        *memory = allocate(bytes);
+        code = *memory ? CODE_GOOD : CODE_NO_MEMORY;
+    }
+    return crew_agree(c, code);
+}
+
+void crew_room_free(crew *c, void *memory)
+{
+    if (c->rank != 0)
+        free(memory);
+}
+
 /* ---- launch ---- */
 
 comm_kind launch_kind(const settings *s)
@@ -340,10 +365,7 @@ typedef struct thread_job {
 static void thread_main(void *argument)
 {
     thread_job *job = argument;
-    job->code = crew_use_device(job->c, job->settings);
-    if (!job->code)
-        job->code = job->work(job->c, job->context);
-    crew_leave(job->c);
+    job->code = crew_run(job->c, CODE_GOOD, job->settings, job->work, job->context);
 }
 
 static int launch_threads(const settings *s, int ranks, crew_work work, void *context)

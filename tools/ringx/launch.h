@@ -62,6 +62,11 @@ int crew_renew(crew *c);
 void crew_leave(crew *c);
 /* Takes a rank's communicator, with the faults that were asked for. */
 int crew_equip(crew *c, ringx_comm *plain);
+/* A rank's part, on its own thread: unless code tells of a failure, its device and its work; at its end it leaves. */
+int crew_run(crew *c, int code, const settings *s, crew_work work, void *context);
+/* Of ranks that share no memory: room for what rank 0 shares, on all others. */
+int crew_room(crew *c, void **memory, size_t bytes);
+void crew_room_free(crew *c, void *memory);
 void crew_max(crew *c, double *values, size_t count);
 void crew_sum(crew *c, double *values, size_t count);
 

@@ -46,21 +46,10 @@ static void env_barrier(crew *c)
 
 static int env_share(crew *c, void **memory, size_t bytes)
 {
-    int code = CODE_GOOD;
-    if (c->rank != 0) {
-        *memory = allocate(bytes);
-        code = *memory ? CODE_GOOD : CODE_NO_MEMORY;
-    }
-    code = crew_agree(c, code);
+    int code = crew_room(c, memory, bytes);
     for (size_t at = 0; at < bytes && !code; at += PIECE)
         must(ringx_comm_broadcast(channel, (char *)*memory + at, bytes - at < PIECE ? bytes - at : PIECE, 0));
     return code;
-}
-
-static void env_release(crew *c, void *memory)
-{
-    if (c->rank != 0)
-        free(memory);
 }
 
 static int make_comm(crew *c)
@@ -72,13 +61,12 @@ static int make_comm(crew *c)
 
 static int env_renew(crew *c)
 {
-    ringx_comm_destroy(c->comm);
-    c->comm = NULL;
+    crew_leave(c);
     return crew_agree(c, make_comm(c));
 }
 
 static const crew_ops env_ops = {
-    .barrier = env_barrier, .gather = env_gather, .share = env_share, .release = env_release, .renew = env_renew};
+    .barrier = env_barrier, .gather = env_gather, .share = env_share, .release = crew_room_free, .renew = env_renew};
 
 /* Ranks of this node, and this one among them, as the launcher says or by the names of hosts. */
 static void find_neighbours(crew *c)
@@ -125,13 +113,7 @@ int launch_env(const settings *s, crew_work work, void *context)
               .leads_process = true,
               .fault = s->fault};
     find_neighbours(&c);
-    code = crew_agree(&c, make_comm(&c));
-    if (!code)
-        code = crew_use_device(&c, s);
-    if (!code)
-        code = work(&c, context);
-    crew_leave(&c);
-    return code;
+    return crew_run(&c, crew_agree(&c, make_comm(&c)), s, work, context);
 }
 
 void launch_env_finish(void)

@@ -57,23 +57,12 @@ static void mpi_gather(crew *c, const void *mine, size_t bytes, void *all)
 
 static int mpi_share(crew *c, void **memory, size_t bytes)
 {
-    int code = CODE_GOOD;
-    if (c->rank != 0) {
-        *memory = allocate(bytes);
-        code = *memory ? CODE_GOOD : CODE_NO_MEMORY;
-    }
-    code = crew_agree(c, code);
+    int code = crew_room(c, memory, bytes);
     for (size_t at = 0; at < bytes && !code; at += PIECE) {
         size_t piece = bytes - at < PIECE ? bytes - at : PIECE;
         MPI_Bcast((char *)*memory + at, (int)piece, MPI_BYTE, 0, world);
     }
     return code;
-}
-
-static void mpi_release(crew *c, void *memory)
-{
-    if (c->rank != 0)
-        free(memory);
 }
 
 static int make_comm(crew *c)
@@ -85,13 +74,12 @@ static int make_comm(crew *c)
 
 static int mpi_renew(crew *c)
 {
-    ringx_comm_destroy(c->comm);
-    c->comm = NULL;
+    crew_leave(c);
     return crew_agree(c, make_comm(c));
 }
 
 static const crew_ops mpi_ops = {
-    .barrier = mpi_barrier, .gather = mpi_gather, .share = mpi_share, .release = mpi_release, .renew = mpi_renew};
+    .barrier = mpi_barrier, .gather = mpi_gather, .share = mpi_share, .release = crew_room_free, .renew = mpi_renew};
 
 /* Ranks of this node, for sharing out its cores, and this one among them, for its GPUs. */
 static void find_neighbours(crew *c)
@@ -124,13 +112,7 @@ int launch_mpi(const settings *s, crew_work work, void *context)
     MPI_Comm_rank(world, &c.rank);
     MPI_Comm_size(world, &c.ranks);
     find_neighbours(&c);
-    code = crew_agree(&c, make_comm(&c));
-    if (!code)
-        code = crew_use_device(&c, s);
-    if (!code)
-        code = work(&c, context);
-    crew_leave(&c);
-    return code;
+    return crew_run(&c, crew_agree(&c, make_comm(&c)), s, work, context);
 }
 
 void launch_mpi_finish(void)
