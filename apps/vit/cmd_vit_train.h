@@ -12,8 +12,6 @@
 #include "vit/vit_metrics.h"
 #include "vit/vit_model.h"
 
-#define VIT_CHECKPOINTS "epoch_" /* <save_path>/epoch_<e> */
-
 typedef struct vit_scores { /* of an evaluation */
     double loss;            /* mean over samples of the relative L2 error */
     double *rmse, *acc;     /* [channels]: normalised, means over samples */

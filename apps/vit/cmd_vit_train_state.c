@@ -2,22 +2,10 @@
 /* Checkpoints of a training run: weights, moments, and what else decides the next step. */
 #include "train/pieces.h"
 #include "vit/cmd_vit_train.h"
+#include "vit/vit_checkpoint.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* Name and place of this rank's part of a parameter, without values. */
-static checkpoint_piece piece_of(const vit_parameter *p)
-{
-    return (checkpoint_piece){.name = p->name,
-                              .rows = p->rows,
-                              .columns = p->columns,
-                              .first_row = p->first_row,
-                              .block_rows = p->local_rows,
-                              .first_column = p->first_column,
-                              .block_columns = p->local_columns,
-                              .count = (int64_t)p->count};
-}
 
 static int list_states(const vit_training *t, bool saving, piece_list *l)
 {
@@ -25,64 +13,10 @@ static int list_states(const vit_training *t, bool saving, piece_list *l)
     size_t n = vit_model_parameters(t->m, &all);
     checkpoint_piece *parts = allocate(n * sizeof *parts);
     for (size_t i = 0; parts && i < n; i++)
-        parts[i] = piece_of(&all[i]);
+        parts[i] = vit_piece(&all[i]);
     int code = parts ? pieces_of_states(l, &t->z, parts, STATE_KINDS, saving) : CODE_NO_MEMORY;
     free(parts);
     return code;
-}
-
-/* The whole of this rank's weights, into host memory. */
-static int list_weights(const vit_training *t, float *values, piece_list *l)
-{
-    const vit_parameter *all;
-    size_t n = vit_model_parameters(t->m, &all);
-    int code = pieces_create(l, n);
-    for (size_t i = 0; i < n && !code; i++) {
-        checkpoint_piece p = piece_of(&all[i]);
-        p.values = values + all[i].offset;
-        pieces_add(l, "weight", &p);
-    }
-    return code;
-}
-
-/* ---- what must be the same when a run goes on ---- */
-
-typedef struct fixed_value {
-    const char *name;
-    int64_t value;
-    bool model; /* also to predict */
-} fixed_value;
-
-enum { FIXED = 11 };
-
-static void list_fixed(const vit_training *t, fixed_value fixed[FIXED])
-{
-    const vit_config *c = t->c;
-    const fixed_value all[FIXED] = {{"embed_dim", c->embed_dim, true},
-                                    {"depth", c->depth, true},
-                                    {"num_heads", c->num_heads, true},
-                                    {"patch_size", c->patch_size, true},
-                                    {"latitudes", c->img_size[0], true},
-                                    {"longitudes", c->img_size[1], true},
-                                    {"n_in_channels", c->n_in_channels, true},
-                                    {"n_out_channels", c->n_out_channels, true},
-                                    {"dt", c->dt, false},
-                                    {"global_batch_size", t->layout.global_batch, false},
-                                    {"seed", c->seed, false}};
-    memcpy(fixed, all, sizeof all);
-}
-
-static int check_fixed(const vit_training *t, const checkpoint *from, const json_t *state, bool weights_only)
-{
-    fixed_value fixed[FIXED];
-    list_fixed(t, fixed);
-    for (int i = 0; i < FIXED; i++) {
-        json_int_t stored = json_integer_value(json_object_get(json_object_get(state, "fixed"), fixed[i].name));
-        if (stored != fixed[i].value && (fixed[i].model || !weights_only))
-            return fail(CODE_CONFIGURATION, "%s: %s is %lld there and %lld in the configuration", from->path,
-                        fixed[i].name, (long long)stored, (long long)fixed[i].value);
-    }
-    return CODE_GOOD;
 }
 
 /* ---- saving ---- */
@@ -90,15 +24,11 @@ static int check_fixed(const vit_training *t, const checkpoint *from, const json
 static json_t *state_of(const vit_training *t)
 {
     const loss_scaler *s = &t->scaler;
-    fixed_value fixed[FIXED];
-    json_t *values = json_object();
-    list_fixed(t, fixed);
-    for (int i = 0; i < FIXED; i++)
-        json_object_set_new(values, fixed[i].name, json_integer(fixed[i].value));
     return json_pack("{s:I, s:I, s:I, s:I, s:f, s:o, s:{s:f, s:I, s:I, s:I}}", "updates", (json_int_t)t->z.step,
                      "epoch", (json_int_t)t->epoch, "step", (json_int_t)t->step, "iteration", (json_int_t)t->iteration,
-                     "epoch_loss", t->epoch_loss, "fixed", values, "loss_scale", "scale", s->scale, "good",
-                     (json_int_t)s->good, "skipped", (json_int_t)s->skipped, "row", (json_int_t)s->skipped_in_row);
+                     "epoch_loss", t->epoch_loss, "fixed", vit_fixed(t->c, t->layout.global_batch), "loss_scale",
+                     "scale", s->scale, "good", (json_int_t)s->good, "skipped", (json_int_t)s->skipped, "row",
+                     (json_int_t)s->skipped_in_row);
 }
 
 bool vit_training_saves(const vit_training *t)
@@ -134,22 +64,6 @@ int vit_training_save(vit_training *t, const char *const *files)
 
 /* ---- resuming ---- */
 
-static int take_weights(vit_training *t, const checkpoint *from)
-{
-    const vit_parameter *all;
-    size_t n = vit_model_parameters(t->m, &all);
-    piece_list l = {0};
-    float *values = allocate(vit_model_elements(t->m) * sizeof *values);
-    int code = values ? list_weights(t, values, &l) : CODE_NO_MEMORY;
-    if (!code)
-        code = checkpoint_load(from, l.items, l.count);
-    for (size_t i = 0; i < n && !code; i++)
-        code = vit_model_put(t->m, i, values + all[i].offset);
-    pieces_free(&l);
-    free(values);
-    return code;
-}
-
 static int take_states(vit_training *t, const checkpoint *from)
 {
     piece_list l = {0};
@@ -183,16 +97,22 @@ static void take_place(vit_training *t, const json_t *state)
     t->scaler.skipped_in_row = whole(scale, "row");
 }
 
+/* A run that begins from weights alone has everything else as without them. */
+static int take_weights(vit_training *t, const checkpoint *from)
+{
+    int code = group_agree(t->world, vit_weights_load(t->m, from));
+    return code || t->forward_only ? code : group_agree(t->world, zero_adopt(&t->z));
+}
+
 static int take(vit_training *t, const checkpoint *from, bool weights_only)
 {
-    const json_t *state = json_object_get(from->manifest, "state");
-    int code = group_agree(t->world, check_fixed(t, from, state, weights_only));
+    int code = group_agree(t->world, vit_fixed_check(t->c, weights_only ? 0 : t->layout.global_batch, from));
     if (!code)
-        code = weights_only ? group_agree(t->world, take_weights(t, from)) : take_states(t, from);
+        code = weights_only ? take_weights(t, from) : take_states(t, from);
     if (code)
         return code;
     if (!weights_only) {
-        take_place(t, state);
+        take_place(t, json_object_get(from->manifest, "state"));
         code = group_agree(t->world, vit_loader_seek(t->train_batches, t->epoch, t->step));
     }
     if (code)
@@ -213,7 +133,7 @@ int vit_training_resume(vit_training *t, bool weights_only)
     if (*from.refused)
         vit_log_warning(&t->log, "passed over a checkpoint: %s", from.refused);
     if (from.iteration >= 0)
-        code = take(t, &from, weights_only);
+        code = take(t, &from, weights_only || vit_weights_alone(&from));
     else if (weights_only)
         code = fail(CODE_MISSING, "%s: holds no checkpoint", t->c->save_path);
     else

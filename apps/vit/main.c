@@ -2,8 +2,13 @@
 /* ringx-vit: a vision transformer of the weather, with long sequences. */
 #include "vit/vit_command.h"
 
-static const program_command *const commands[] = {&vit_import_command, &vit_train_command,   &vit_predict_command,
-                                                  &vit_plan_command,   &vit_picture_command, NULL};
+static const program_command *const commands[] = {&vit_import_command,
+                                                  &vit_train_command,
+                                                  &vit_predict_command,
+                                                  &vit_plan_command,
+                                                  &vit_picture_command,
+                                                  &vit_convert_command,
+                                                  NULL};
 
 int main(int argc, char **argv)
 {

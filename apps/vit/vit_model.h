@@ -31,6 +31,7 @@ typedef struct vit_parameter {
     int64_t first_row, local_rows;       /* this rank's part, over the tensor group */
     int64_t first_column, local_columns; /* one of the two is whole */
     bool split;                          /* over the tensor group; else every rank has all of it */
+    bool vector;                         /* a bias, or of a norm */
     vit_spread spread;                   /* of initial values, */
     double size;                         /* standard deviation or limit */
     size_t offset, count;                /* elements, in the model's weights and gradients */

@@ -76,6 +76,7 @@ static void add_parameter(vit_model *m, const parameter_row *row, int64_t layer)
     part(p->rows, row->cut == BY_ROWS, m, &p->first_row, &p->local_rows);
     part(p->columns, row->cut == BY_COLUMNS, m, &p->first_column, &p->local_columns);
     p->split = row->cut != WHOLE;
+    p->vector = row->rows == offsetof(dimensions, one);
     p->spread = row->spread;
     p->size = row->spread == VIT_UNIFORM ? 1 / sqrt((double)m->pixels_in) : 0.02;
     p->offset = m->elements;

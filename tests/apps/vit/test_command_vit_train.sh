@@ -38,7 +38,7 @@ refuses 78 'parallel_order' plan --yaml_config "$shipped" --config mp_p2 --paral
 "$RINGX_VIT" plan --yaml_config "$shipped" --config mp_emb4096_ringX --ranks 64 --context_parallel 64 --machine h200x8 \
     --json >output 2>&1 || complain "plan --json"
 grep -q '"parameters": 2682646528' output || complain "the plan does not know the parameters"
-for command in train predict plan import; do
+for command in train predict plan import convert; do
     "$RINGX_VIT" "$command" --help >output 2>&1 || complain "$command --help"
     grep -q "usage: ringx-vit $command" output || complain "$command --help does not say its usage"
 done
@@ -104,6 +104,31 @@ grep -Eq '^loss 0\.[0-9]+$' output || complain "predict prints no loss"
 
 [ -e /dev/nvidia0 ] ||
     refuses 78 'it must be cpu' predict --yaml_config waves.yaml --config waves --set save_path=whole device=cuda
+
+# ---- weights out, in, and on from there
+convert() {
+    "$RINGX_VIT" convert --yaml_config waves.yaml --config waves "$@" >output 2>&1
+}
+convert --set save_path=whole --output weights.safetensors || complain "convert to a file"
+convert --input weights.safetensors --to checkpoint --output begun || complain "convert to a checkpoint"
+refuses 64 'holds checkpoints' convert --yaml_config waves.yaml --config waves --input weights.safetensors \
+    --to checkpoint --output begun
+refuses 66 'holds no checkpoint' convert --yaml_config waves.yaml --config waves --set save_path=none --output none.safetensors
+refuses 65 'patch_embed.proj.weight has shape' convert --yaml_config waves.yaml --config waves --set patch_size=1 \
+    --input weights.safetensors --output none.safetensors
+convert --set save_path=begun --output again.safetensors || complain "convert back"
+cmp -s weights.safetensors again.safetensors || complain "weights are not the same after a checkpoint"
+loss_of() { # save_path
+    "$RINGX_VIT" predict --yaml_config waves.yaml --config waves --set "save_path=$1" --sample 1 --output out \
+        >output 2>&1 || complain "predict with $1"
+    sed -n 's/^loss //p' output
+}
+[ "$(loss_of whole)" = "$(loss_of begun)" ] || complain "a prediction from the weights alone is another one"
+train --set save_path=begun num_iters=5 || complain "a run that begins from weights"
+grep -q '^Checkpoint loaded for rank 0 from begun/epoch_0$' output || complain "weights are not taken"
+! grep -q 'start from epoch' output || complain "a run from weights alone goes on instead of beginning"
+convert --set save_path=begun --output again.safetensors || complain "convert what was trained"
+! cmp -s weights.safetensors again.safetensors || complain "nothing was learnt after weights were taken"
 
 # ---- a signal saves, and the same command goes on
 "$RINGX_VIT" train --yaml_config waves.yaml --config waves --set save_path=signal num_iters=1000000 >output 2>&1 &
