@@ -8,6 +8,7 @@
 #include "shared/numbers.h"
 #include "train/stop.h"
 #include "vit/cmd_vit_train.h"
+#include "vit/vit_checkpoint.h"
 #include "vit/vit_plan.h"
 
 #include <omp.h>
