@@ -5,7 +5,7 @@
 
 #include "command.h"
 
-#define CALIBRATED_SIZES 7
+#define CALIBRATED_SIZES 8
 
 typedef struct calibration { /* as in the description; rates with all ranks at work */
     double tokens[CALIBRATED_SIZES], forward_gflops[CALIBRATED_SIZES], backward_gflops[CALIBRATED_SIZES];
