@@ -10,8 +10,9 @@
 #include <string.h>
 #include <time.h>
 
-#define LEAST_S       0.15 /* a figure is measured for at least this long … */
-#define LEAST_REPEATS 5    /* … and this often */
+#define ROUNDS        4    /* over all sizes: what disturbs a machine for seconds shall not meet all times of one */
+#define LEAST_S       0.05 /* in a round a figure is measured for at least this long … */
+#define LEAST_REPEATS 2    /* … and this often */
 #define COPY_BYTES    ((size_t)64 << 20)
 #define MESSAGE       ((size_t)8 << 20)
 #define SMALL_MESSAGE ((size_t)64)
@@ -100,31 +101,36 @@ static int time_direction(crew *c, const settings *s, alone *a, int threads, boo
     return CODE_GOOD;
 }
 
+/* The rates of one size; the better ones of all rounds are kept. */
+static int measure_size(crew *c, const settings *s, calibration *r, int which)
+{
+    alone a;
+    double forward = 0, backward = 0;
+    r->tokens[which] = (double)((int64_t)32 << which);
+    int code = crew_agree(c, alone_create(&a, s, (int64_t)32 << which, r->threads));
+    if (!code)
+        code = time_direction(c, s, &a, r->threads, false, &forward);
+    if (!code)
+        code = time_direction(c, s, &a, r->threads, true, &backward);
+    ringx_plan_info info;
+    if (!code) {
+        ringx_plan_describe(a.plan, &info);
+        r->forward_gflops[which] = fmax(r->forward_gflops[which], info.forward.flops / forward * 1e-9);
+        r->backward_gflops[which] = fmax(r->backward_gflops[which], info.backward.flops / backward * 1e-9);
+    }
+    alone_destroy(&a);
+    return code;
+}
+
 static int measure_compute(crew *c, const settings *s, calibration *r)
 {
-    for (int i = 0; i < CALIBRATED_SIZES; i++) {
-        alone a;
-        double forward = 0, backward = 0;
-        int64_t tokens = (int64_t)32 << i;
-        int code = crew_agree(c, alone_create(&a, s, tokens, r->threads));
-        if (!code)
-            code = time_direction(c, s, &a, r->threads, false, &forward);
-        if (!code)
-            code = time_direction(c, s, &a, r->threads, true, &backward);
-        ringx_plan_info info;
-        if (!code) {
-            ringx_plan_describe(a.plan, &info);
-            r->tokens[i] = (double)tokens;
-            r->forward_gflops[i] = info.forward.flops / forward * 1e-9;
-            r->backward_gflops[i] = info.backward.flops / backward * 1e-9;
-        }
-        alone_destroy(&a);
-        if (code)
-            return code;
-        if (c->rank == 0)
+    int code = CODE_GOOD;
+    for (int i = 0; i < ROUNDS * CALIBRATED_SIZES && !code; i++) {
+        code = measure_size(c, s, r, i % CALIBRATED_SIZES);
+        if (!code && c->rank == 0)
             progress_step((size_t)i + 1, NULL);
     }
-    return CODE_GOOD;
+    return code;
 }
 
 /* Nearly nothing to compute: what is left is the cost of a step. */
@@ -296,7 +302,7 @@ int calibrate(const settings *s, calibration *result)
     if (crowd.ranks[0] < 2 && !launch_in_processes(s))
         return fail(CODE_USAGE, "--ranks 1 has no transfers to measure; it must be at least 2");
     if (launch_speaks())
-        progress_begin("measuring size", CALIBRATED_SIZES);
+        progress_begin("measuring size", (size_t)ROUNDS * CALIBRATED_SIZES);
     int code = launch(&crowd, work, &job);
     progress_end();
     return code;
