@@ -37,7 +37,12 @@ if(RINGX_CUDA AND CMAKE_CUDA_COMPILER)
     set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real)
   endif()
   enable_language(CUDA)
+  # The module of CMake 3.25 says of a library that CUDA 13 has no longer that it is deprecated, and fails; to projects
+  # that are older it says nothing.
+  set(minimum ${CMAKE_MINIMUM_REQUIRED_VERSION})
+  set(CMAKE_MINIMUM_REQUIRED_VERSION 3.24)
   find_package(CUDAToolkit)
+  set(CMAKE_MINIMUM_REQUIRED_VERSION ${minimum})
   if(CUDAToolkit_FOUND AND EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/src/device/cuda.c)
     set(RINGX_HAVE_CUDA ON)
     target_link_libraries(ringx_dependencies INTERFACE CUDA::cudart_static)
