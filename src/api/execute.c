@@ -2,6 +2,7 @@
 /* Execution: check the arguments, walk the two lanes. */
 #include "api/agree.h"
 #include "api/plan.h"
+#include "comm/peer.h"
 
 static ringx_status run_step(void *context, uint32_t step, int lane, void *stream)
 {
@@ -94,6 +95,9 @@ static ringx_status check_args(const ringx_plan *plan, const ringx_args *a, bool
                    plan->workspace_bytes);
     if (plan->workspace_bytes && (!a->workspace || (uintptr_t)a->workspace % 128))
         RINGX_FAIL(RINGX_INVALID, "workspace is %p; it must be aligned to 128 bytes", a->workspace);
+    if (plan->workspace_bytes && plan->attached && a->workspace != plan->attached)
+        RINGX_FAIL(RINGX_INVALID, "workspace is %p; the plan is attached to %p: it must be that", a->workspace,
+                   plan->attached);
     return plan->workspace_bytes ? plan->device->usable("workspace", a->workspace) : RINGX_OK;
 }
 
@@ -111,6 +115,8 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
                        .one_lane = plan->one_lane};
     plan->args = args;
     plan->last = program;
+    if (plan->peer)
+        ringx__peer_begin(plan->data, backward);
     status = plan->device->walk(plan->lanes, &walk);
     plan->args = NULL;
     return status;

@@ -7,10 +7,11 @@
 #include <string.h>
 
 #include "api/agree.h"
+#include "comm/peer.h"
 
 #define DEFAULT_TIMEOUT_S 300.0
 
-static const char create_call[] = "ringx_plan_create";
+static const char create_call[] = "ringx_plan_create", attach_call[] = "ringx_plan_attach";
 
 /* ---- what all ranks must have in common ---- */
 
@@ -215,15 +216,21 @@ static void largest_transfer(const ringx_schedule *s, size_t *bytes, size_t *mes
     }
 }
 
-/* A device's memory is served directly, or staged through the host. */
+/* A device's memory is served directly (by the ranks that reach it, once a workspace is attached), or staged through
+ * the host. */
 static ringx_status connect_data(ringx_plan *plan)
 {
     size_t bytes = 0, messages = 0;
     plan->data = plan->comm;
-    if (plan->device->device == RINGX_CPU || plan->comm->ops->device_memory || plan->comm->ranks == 1)
+    if (plan->device->device == RINGX_CPU || plan->comm->ranks == 1)
         return RINGX_OK;
     largest_transfer(&plan->forward.schedule, &bytes, &messages);
     largest_transfer(&plan->backward.schedule, &bytes, &messages);
+    plan->peer = plan->comm->ops->device_memory && plan->device->peer && plan->rowops->add_far;
+    if (plan->peer)
+        return ringx__comm_peer(plan->comm, plan->device, plan->rowops->add_far, messages, &plan->data);
+    if (plan->comm->ops->device_memory)
+        return RINGX_OK;
     return ringx__comm_staged(plan->comm, plan->device, bytes, messages, &plan->data);
 }
 
@@ -309,16 +316,67 @@ void ringx_plan_destroy(ringx_plan *plan)
 {
     if (!plan)
         return;
-    if (plan->device)
-        plan->device->lanes_destroy(plan->lanes);
     for (int i = 0; i < plan->n_groups; i++)
         plan->data->ops->group_destroy(plan->data, plan->groups[i]);
-    if (plan->data && plan->data != plan->comm)
+    if (plan->data && plan->data != plan->comm) /* frees a lane's stream from waits that nobody will end */
         plan->data->ops->destroy(plan->data);
+    if (plan->device)
+        plan->device->lanes_destroy(plan->lanes);
     ringx__program_free(&plan->forward);
     ringx__program_free(&plan->backward);
     ringx__shape_destroy(&plan->shape);
     free(plan);
+}
+
+/* ---- attach ---- */
+
+static ringx_status check_workspace(const ringx_plan *plan, const void *workspace)
+{
+    if (plan->workspace_bytes && (!workspace || (uintptr_t)workspace % 128))
+        RINGX_FAIL(RINGX_INVALID, "workspace is %p; it must be %zu bytes aligned to 128", workspace,
+                   plan->workspace_bytes);
+    return plan->workspace_bytes ? plan->device->usable("workspace", workspace) : RINGX_OK;
+}
+
+/* The transfers of a pass, in order: what they send is noted. */
+static ringx_status record(ringx_plan *plan, ringx_program *program, int pass)
+{
+    const ringx_schedule *s = &program->schedule;
+    ringx_execution e = {.plan = plan, .program = program};
+    ringx__peer_begin(plan->data, pass);
+    for (size_t i = 0; i < s->lane_count[RINGX_COMM_LANE]; i++) {
+        uint32_t step = s->lane_step[RINGX_COMM_LANE][i];
+        if (ringx__step_transfers(&s->steps[step]))
+            RINGX_TRY(ringx__step_transfer(&e, step, NULL));
+    }
+    return RINGX_OK;
+}
+
+static ringx_status attach(ringx_plan *plan, void *workspace)
+{
+    ringx_args args = {.size = sizeof args, .workspace = workspace, .workspace_bytes = plan->workspace_bytes};
+    ringx_call call = {.what = attach_call, .deadline_s = plan->deadline_s};
+    RINGX_TRY(ringx__peer_open(plan->data, plan->workspace_bytes ? workspace : NULL, &call));
+    plan->args = &args;
+    ringx_status status = record(plan, &plan->forward, 0);
+    if (status == RINGX_OK && !plan->forward_only)
+        status = record(plan, &plan->backward, 1);
+    plan->args = NULL;
+    if (status != RINGX_OK)
+        return ringx__tell(plan->comm, status);
+    return ringx__peer_attach(plan->data, &call);
+}
+
+ringx_status ringx_plan_attach(ringx_plan *plan, void *workspace)
+{
+    if (!plan)
+        RINGX_FAIL(RINGX_INVALID, "plan is NULL; ringx_plan_create makes one");
+    ringx_status status = check_workspace(plan, workspace);
+    RINGX_TRY(ringx__agree_status(plan->comm, status, attach_call, plan->deadline_s, 0, NULL));
+    if (plan->peer)
+        RINGX_TRY(attach(plan, workspace));
+    plan->attached = workspace;
+    return RINGX_OK;
 }
 
 /* ---- questions ---- */
@@ -330,7 +388,8 @@ void ringx_plan_describe(const ringx_plan *plan, ringx_plan_info *info)
                               .algorithm = c->algo->name,
                               .layout = ringx__layout_name(c->layout.id),
                               .kernel = c->kernel->name,
-                              .transport = plan->comm->ops->name,
+                              .transport = plan->peer && ringx__peer_reaches(plan->data) ? plan->data->ops->name
+                                                                                         : plan->comm->ops->name,
                               .rank = plan->comm->rank,
                               .ranks = plan->comm->ranks,
                               .lookahead = c->lookahead,

@@ -30,7 +30,7 @@ struct ringx_plan {
     ringx_shape shape;
     ringx_choice choice;
     ringx_comm *comm; /* the caller's: agreement, host data */
-    ringx_comm *data; /* for the steps: the same, or staged over it (then owned) */
+    ringx_comm *data; /* for the steps: the same, or staged or peer over it (then owned) */
     ringx_group *groups[RINGX_MAX_GROUPS];
     int n_groups;
     bool forward_only, deterministic, one_lane;
@@ -42,6 +42,8 @@ struct ringx_plan {
     int64_t local_tokens;
     size_t schedule_bytes, workspace_bytes; /* kernel scratch lies between them */
     const ringx_args *args;                 /* while executing */
+    bool peer;                              /* data is the peer communicator */
+    const void *attached;                   /* the only workspace; NULL: any */
 };
 
 /* Everything a program needs beside its schedule, so that executing allocates nothing. */

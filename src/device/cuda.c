@@ -13,6 +13,7 @@
 #include "device/device.h"
 
 extern const ringx_device_ops ringx__device_cpu;
+extern const ringx_peer_ops ringx__peer_cuda;
 
 struct ringx_lanes {
     ringx_lanes *host;
@@ -323,4 +324,5 @@ const ringx_device_ops ringx__device_cuda = {
     .copy_on = cuda_copy_on,
     .drain = cuda_drain,
     .usable = cuda_usable,
+    .peer = &ringx__peer_cuda,
 };

@@ -32,6 +32,31 @@ typedef struct ringx_walk {
 
 typedef struct ringx_lanes ringx_lanes;
 
+/* Memory of other ranks: how one reads another's where the hardware lets it, and how their streams wait for each other
+ * without the host. */
+enum { RINGX_HANDLE_BYTES = 64 };
+
+typedef struct ringx_reach { /* of a piece of device memory, for the other ranks of the host; plain bytes */
+    uint64_t process;        /* in which address space `address` means something: random, never 0 */
+    int64_t address, offset; /* offset: within what the handle opens */
+    int32_t device;
+    unsigned char handle[RINGX_HANDLE_BYTES];
+    char host[64]; /* only its own ranks can reach it */
+} ringx_reach;
+
+typedef struct ringx_peer_ops {
+    ringx_status (*share)(const void *memory, ringx_reach *reach);
+    /* *memory: where this rank sees it; NULL: it cannot (that is no failure).  *opened: for close, may be NULL. */
+    ringx_status (*open)(const ringx_reach *reach, void **memory, void **opened);
+    void (*close)(void *opened);
+    /* The stream sets a word, here or at another rank, when what it did before is visible there; waits until a word of
+     * its own is set, and clears it. */
+    ringx_status (*signal)(uint32_t *word, void *stream);
+    ringx_status (*await)(uint32_t *word, void *stream);
+    /* Sets words of this rank until its stream has nothing left to wait for, or seconds have passed. */
+    void (*release)(uint32_t *words, size_t count, void *stream, double seconds);
+} ringx_peer_ops;
+
 typedef struct ringx_device_ops ringx_device_ops;
 struct ringx_device_ops {
     const char *name;
@@ -61,6 +86,7 @@ struct ringx_device_ops {
     ringx_status (*drain)(void *stream);
     /* Can the device's kernels use it?  Else why not, naming it as `name`. */
     ringx_status (*usable)(const char *name, const void *memory);
+    const ringx_peer_ops *peer; /* NULL: ranks cannot reach each other's memory */
 };
 
 const ringx_device_ops *ringx__device(ringx_device device); /* NULL where this build has none */

@@ -37,11 +37,23 @@ struct ringx_mma_params {
 #include "kernel/cuda_emulate_mma.h"
 #else
 
-__device__ __forceinline__ void copy_async(void *to, const void *from, bool valid)
+typedef uint32_t ringx_shared; /* an address in shared memory */
+
+__device__ __forceinline__ ringx_shared shared_address(const void *p)
 {
-    uint32_t address = (uint32_t)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(valid ? 16 : 0)
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+/* 16 bytes, or zeros where not valid: then nothing is read. */
+__device__ __forceinline__ void copy_async(ringx_shared to, const void *from, bool valid)
+{
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
                  : "memory");
+}
+
+__device__ __forceinline__ void copy_word_async(ringx_shared to, const void *from, bool valid)
+{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(valid ? 4 : 0) : "memory");
 }
 
 __device__ __forceinline__ void copy_commit()
@@ -55,21 +67,19 @@ template <int N> __device__ __forceinline__ void copy_wait()
 }
 
 /* Four 8×8 matrices; lane l gives the address of row l%8 of matrix l/8. */
-__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void *row)
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], ringx_shared row)
 {
-    uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address)
+                 : "r"(row)
                  : "memory");
 }
 
-__device__ __forceinline__ void load_transposed(uint32_t (&r)[4], const void *row)
+__device__ __forceinline__ void load_transposed(uint32_t (&r)[4], ringx_shared row)
 {
-    uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(address)
+                 : "r"(row)
                  : "memory");
 }
 
@@ -92,71 +102,86 @@ RINGX_MULTIPLY_ADD(__half, "f16")
 #endif
 
 /* Chunk c of row r of a tile. */
-template <int DP> __device__ __forceinline__ char *chunk_at(char *tile, int r, int c)
+template <int DP> __device__ __forceinline__ int chunk_at(int r, int c)
 {
-    return tile + r * (DP * 2) + ((c ^ (r & 7)) << 4);
+    return r * (DP * 2) + ((c ^ (r & 7)) << 4);
 }
 
-/* Rows [row0, row0 + ROWS) of one head of a view into a tile, zeros outside count and dim. */
-template <typename T, int ROWS, int DP, int THREADS>
-__device__ __forceinline__ void load_tile(char *tile, const ringx_view &v, int64_t batch, int64_t head, int row0,
-                                          int count, int dim, bool aligned)
+/* Rows of one head of a view, kept in shared memory: a load finds its addresses with one read. */
+struct __align__(16) ringx_mma_source
 {
-    const T *from = (const T *)v.data + batch * v.batch_stride + head * v.head_stride;
+    const char *data; /* first row */
+    int64_t step;     /* bytes from row to row */
+};
+
+__device__ __forceinline__ ringx_mma_source source_of(const ringx_view &v, int64_t batch, int64_t head)
+{
+    return {(const char *)v.data + 2 * (batch * v.batch_stride + head * v.head_stride), 2 * v.token_stride};
+}
+
+/* Rows [row0, row0 + ROWS) of a source of `count` rows into a tile, zeros outside count and dim. */
+template <int ROWS, int DP, int THREADS>
+__device__ __forceinline__ void load_tile(char *tile, ringx_mma_source from, int row0, int count, int dim, bool aligned)
+{
     constexpr int CHUNKS = DP / 8, STEP = THREADS / CHUNKS;
     if (aligned && THREADS % CHUNKS == 0 && STEP % 8 == 0 && ROWS % STEP == 0) {
         /* each thread keeps its column and its place among eight rows: one sum for an address */
         int r = (int)threadIdx.x / CHUNKS, c = (int)threadIdx.x % CHUNKS, left = 8 * c < dim ? count - row0 - r : 0;
-        const T *mine = from + (left > 0 ? (int64_t)(row0 + r) * v.token_stride + 8 * c : 0);
-        char *to = chunk_at<DP>(tile, r, c);
+        const char *mine = from.data + (row0 + r) * from.step + 16 * c;
+        ringx_shared to = shared_address(tile) + chunk_at<DP>(r, c);
 #pragma unroll
-        for (int j = 0; j < ROWS; j += STEP)
-            copy_async(to + j * (DP * 2), mine + j * v.token_stride, j < left); /* nothing is read where not valid */
+        for (int j = 0; j < ROWS; j += STEP) {
+            copy_async(to + j * (DP * 2), mine, j < left);
+            mine += STEP * from.step;
+        }
     } else if (aligned) {
 #pragma unroll 4
         for (int i = (int)threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
             int r = i / CHUNKS, c = i % CHUNKS;
             bool inside = row0 + r < count && 8 * c < dim;
-            copy_async(chunk_at<DP>(tile, r, c), from + (inside ? (int64_t)(row0 + r) * v.token_stride + 8 * c : 0),
-                       inside);
+            copy_async(shared_address(tile) + chunk_at<DP>(r, c),
+                       from.data + (inside ? (row0 + r) * from.step + 16 * c : 0), inside);
         }
     } else {
 #pragma unroll 1
         for (int i = (int)threadIdx.x; i < ROWS * DP; i += THREADS) {
             int r = i / DP, d = i % DP;
             bool inside = row0 + r < count && d < dim;
-            uint16_t x = inside ? ((const uint16_t *)from)[(int64_t)(row0 + r) * v.token_stride + d] : (uint16_t)0;
-            ((uint16_t *)chunk_at<DP>(tile, r, d / 8))[d % 8] = x;
+            uint16_t x = inside ? ((const uint16_t *)(from.data + (row0 + r) * from.step))[d] : (uint16_t)0;
+            ((uint16_t *)(tile + chunk_at<DP>(r, d / 8)))[d % 8] = x;
         }
     }
 }
 
-/* Operand fragments from a tile, 16 rows at row by 16 columns at chunk:
+/* A value that stays in its register: else the compiler computes it anew, and waits for it, in every round of a loop.
+ */
+__device__ __forceinline__ ringx_shared keep(ringx_shared x)
+{
+    return (ringx_shared)__shfl_sync(0xffffffffu, x, (int)threadIdx.x % 32);
+}
+
+/* Operand fragments from a tile, 16 rows at a multiple of 8 by 16 columns at an even chunk:
  * left     A, stored [m][k]            left_turned   A, stored [k][m]
  * right    B for two groups of 8 n, stored [n][k]: words 0, 1 of the first, 2, 3 of the second
- * right_turned                            stored [k][n] */
-template <int DP> __device__ __forceinline__ void left(uint32_t (&a)[4], char *tile, int row, int chunk)
+ * right_turned                            stored [k][n]
+ * A lane reads one row of 8 elements of each.  Where it starts in a tile that begins with shared memory is computed
+ * once, by rows_first (left, right_turned) or columns_first (right, left_turned); an even chunk then is one exclusive
+ * or, which all tiles of that width share, and a tile and a row are offsets. */
+template <int DP> __device__ __forceinline__ ringx_shared rows_first(const char *base)
 {
     int lane = threadIdx.x % 32;
-    load_matrices(a, chunk_at<DP>(tile, row + lane % 16, chunk + lane / 16));
+    return keep(shared_address(base) + chunk_at<DP>(lane % 16, lane / 16));
 }
 
-template <int DP> __device__ __forceinline__ void left_turned(uint32_t (&a)[4], char *tile, int k, int m_chunk)
+template <int DP> __device__ __forceinline__ ringx_shared columns_first(const char *base)
 {
     int lane = threadIdx.x % 32;
-    load_transposed(a, chunk_at<DP>(tile, k + lane / 16 * 8 + lane % 8, m_chunk + lane / 8 % 2));
+    return keep(shared_address(base) + chunk_at<DP>(lane / 16 * 8 + lane % 8, lane / 8 % 2));
 }
 
-template <int DP> __device__ __forceinline__ void right(uint32_t (&b)[4], char *tile, int n, int k_chunk)
+template <int DP> __device__ __forceinline__ ringx_shared fragment_at(ringx_shared lane, int tile, int row, int chunk)
 {
-    int lane = threadIdx.x % 32;
-    load_matrices(b, chunk_at<DP>(tile, n + lane / 16 * 8 + lane % 8, k_chunk + lane / 8 % 2));
-}
-
-template <int DP> __device__ __forceinline__ void right_turned(uint32_t (&b)[4], char *tile, int k, int n_chunk)
-{
-    int lane = threadIdx.x % 32;
-    load_transposed(b, chunk_at<DP>(tile, k + lane % 16, n_chunk + lane / 16));
+    return (lane ^ (ringx_shared)((chunk & 7) << 4)) + tile + row * (DP * 2) + (chunk >> 3) * 128;
 }
 
 /* The sums of two neighbouring 16×8 products as a left operand. */
@@ -167,6 +192,75 @@ __device__ __forceinline__ void as_left(uint32_t (&a)[4], const float (&first)[4
     a[1] = pack<T>(first[2], first[3]);
     a[2] = pack<T>(second[0], second[1]);
     a[3] = pack<T>(second[2], second[3]);
+}
+
+/* d += A·Bᵀ: 16·STRIPS rows of one tile by 16·GROUPS rows of another, 16·STEPS columns of both, which are DP wide.
+ * Fragments are asked for some products before their own: a strip alone has little to do between two. */
+template <typename T, int STRIPS, int GROUPS, int STEPS, int DP>
+__device__ __forceinline__ void multiply_rows(float (&d)[STRIPS][2 * GROUPS][4], ringx_shared rows, int a_tile,
+                                              ringx_shared columns, int b_tile)
+{
+    /* not over more than one step: A has two */
+    constexpr int AHEAD = STRIPS > 1 ? 1 : GROUPS < 3 ? GROUPS : 3, ALL = STEPS * GROUPS;
+    uint32_t a[2][STRIPS][4], b[AHEAD + 1][4];
+    auto load = [&](int j) {
+        if (j % GROUPS == 0) {
+#pragma unroll
+            for (int i = 0; i < STRIPS; i++)
+                load_matrices(a[j / GROUPS % 2][i], fragment_at<DP>(rows, a_tile, 16 * i, 2 * (j / GROUPS)));
+        }
+        load_matrices(b[j % (AHEAD + 1)], fragment_at<DP>(columns, b_tile, 16 * (j % GROUPS), 2 * (j / GROUPS)));
+    };
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++)
+        load(j);
+#pragma unroll
+    for (int k = 0; k < STEPS; k++) {
+#pragma unroll
+        for (int n = 0; n < GROUPS; n++) {
+            const int j = k * GROUPS + n;
+            if (j + AHEAD < ALL)
+                load(j + AHEAD);
+#pragma unroll
+            for (int i = 0; i < STRIPS; i++) {
+                multiply_add<T>(d[i][2 * n], a[k % 2][i], b[j % (AHEAD + 1)][0], b[j % (AHEAD + 1)][1]);
+                multiply_add<T>(d[i][2 * n + 1], a[k % 2][i], b[j % (AHEAD + 1)][2], b[j % (AHEAD + 1)][3]);
+            }
+        }
+    }
+}
+
+/* d += A·B: A's 16·STRIPS rows are sums in registers, 16·STEPS wide; B's are those of a tile, 16·GROUPS columns. */
+template <typename T, int STRIPS, int GROUPS, int STEPS, int DP>
+__device__ __forceinline__ void multiply_columns(float (&d)[STRIPS][2 * GROUPS][4],
+                                                 const float (&left)[STRIPS][2 * STEPS][4], ringx_shared rows,
+                                                 int b_tile)
+{
+    constexpr int AHEAD = STRIPS > 1 ? 1 : 3, ALL = STEPS * GROUPS;
+    uint32_t a[STRIPS][4], b[AHEAD + 1][4];
+    auto load = [&](int j) {
+        load_transposed(b[j % (AHEAD + 1)], fragment_at<DP>(rows, b_tile, 16 * (j / GROUPS), 2 * (j % GROUPS)));
+    };
+#pragma unroll
+    for (int j = 0; j < AHEAD; j++)
+        load(j);
+#pragma unroll
+    for (int k = 0; k < STEPS; k++) {
+#pragma unroll
+        for (int i = 0; i < STRIPS; i++)
+            as_left<T>(a[i], left[i][2 * k], left[i][2 * k + 1]);
+#pragma unroll
+        for (int n = 0; n < GROUPS; n++) {
+            const int j = k * GROUPS + n;
+            if (j + AHEAD < ALL)
+                load(j + AHEAD);
+#pragma unroll
+            for (int i = 0; i < STRIPS; i++) {
+                multiply_add<T>(d[i][2 * n], a[i], b[j % (AHEAD + 1)][0], b[j % (AHEAD + 1)][1]);
+                multiply_add<T>(d[i][2 * n + 1], a[i], b[j % (AHEAD + 1)][2], b[j % (AHEAD + 1)][3]);
+            }
+        }
+    }
 }
 
 #endif

@@ -16,14 +16,16 @@ template <typename T_, int DK_, int DV_, int WARPS_, int M_, int PARTS_, bool EX
     static constexpr bool EXTRA = EXTRA_;
     static constexpr int DK = DK_, DV = DV_, WARPS = WARPS_, M = M_, PARTS = PARTS_;
     static constexpr int N = 16 * WARPS, THREADS = 32 * WARPS;
-    static constexpr int KP = (DK + 63) / 64 * 64, VP = (DV + 63) / 64 * 64;
+    static constexpr int KP = (DK + 63) / 64 * 64, VP = (DV + 63) / 64 * 64, MP = (M + 63) / 64 * 64;
     static constexpr int V_AT = N * KP * 2, Q_AT = V_AT + N * VP * 2, Q_BYTES = M * KP * 2;
     static constexpr int DO_AT = Q_AT + 2 * Q_BYTES, DO_BYTES = M * VP * 2, DS_AT = DO_AT + 2 * DO_BYTES;
-    /* dS is stored [key][query] in rows of 64; M = 32 leaves half of each unused */
-    static constexpr int ROWS_AT = DS_AT + N * 128, STATS_AT = ROWS_AT + N * 16, RANGES_AT = STATS_AT + 4 * M * 4;
-    static constexpr int SMEM = RANGES_AT + 16 * RINGX_MMA_QUERIES;
-    /* dQ's M × DK is shared out: M/16 warps down, the others across */
-    static constexpr int DOWN = M / 16, ACROSS = WARPS / DOWN, DQ_COLUMNS = KP / ACROSS;
+    /* dS is stored [key][query] in rows of MP; M = 32 leaves half of each unused */
+    static constexpr int ROWS_AT = DS_AT + N * MP * 2, STATS_AT = ROWS_AT + N * 16, RANGES_AT = STATS_AT + 4 * M * 4;
+    static constexpr int SOURCES_AT = RANGES_AT + 16 * RINGX_MMA_QUERIES;
+    static constexpr int SMEM = SOURCES_AT + 80 * RINGX_MMA_QUERIES;
+    /* dQ's M × DK is shared out: M/(16·STRIPS) warps down, the others across */
+    static constexpr int STRIPS = KP * M >= 8192 ? 2 : 1, DOWN = M / 16 / STRIPS, ACROSS = WARPS / DOWN;
+    static constexpr int DQ_COLUMNS = KP / ACROSS;
 };
 
 struct ringx_mma_backward_tile {
@@ -84,27 +86,46 @@ struct ringx_mma_backward_walk {
     }
 };
 
-/* Q, dO, lse·log2e and delta of one block into stage 0 or 1; rows past the slice get lse = +inf, so weight 0. */
+/* Where the first head of a query slice lies, and how far its heads lie apart (bytes of q and dout, elements of lse and
+ * delta). */
+struct ringx_mma_backward_source {
+    ringx_mma_source q, dout;
+    int64_t q_head, dout_head;
+    const float *lse, *delta;
+    int64_t lse_head, delta_head;
+};
+
+__device__ __forceinline__ ringx_mma_backward_source mma_backward_source(const ringx_mma_queries &of, int64_t batch)
+{
+    return {source_of(of.q, batch, 0),
+            source_of(of.dout, batch, 0),
+            2 * of.q.head_stride,
+            2 * of.dout.head_stride,
+            of.lse.data + batch * of.lse.batch_stride,
+            of.delta.data + batch * of.delta.batch_stride,
+            of.lse.head_stride,
+            of.delta.head_stride};
+}
+
+/* Q, dO, lse and delta of one block into stage 0 or 1.  Rows past the slice are zeros: they add nothing to dK and dV,
+ * and their dQ is not stored. */
 template <class C>
-__device__ __forceinline__ void mma_backward_load(const ringx_mma_params &p, const ringx_mma_backward_tile &t,
+__device__ __forceinline__ void mma_backward_load(const ringx_mma_params &p, const ringx_mma_backward_source *sources,
                                                   const ringx_mma_backward_walk &w, char *base, int stage)
 {
-    using T = typename C::T;
-    const ringx_mma_queries &of = p.of[w.iq];
+    const ringx_mma_backward_source &of = sources[w.iq];
     int count = p.query[w.iq].count;
-    load_tile<T, C::M, C::KP, C::THREADS>(base + C::Q_AT + stage * C::Q_BYTES, of.q, t.batch, w.head, w.m * C::M, count,
-                                          p.head_dim, p.aligned);
-    load_tile<T, C::M, C::VP, C::THREADS>(base + C::DO_AT + stage * C::DO_BYTES, of.dout, t.batch, w.head, w.m * C::M,
-                                          count, p.value_dim, p.aligned);
-    float *stats = (float *)(base + C::STATS_AT) + stage * 2 * C::M;
-    if ((int)threadIdx.x < C::M) {
-        int i = w.m * C::M + (int)threadIdx.x;
-        bool inside = i < count;
-        stats[threadIdx.x] =
-            inside ? of.lse.data[t.batch * of.lse.batch_stride + w.head * of.lse.head_stride + i] * RINGX_LOG2E
-                   : INFINITY;
-        stats[C::M + threadIdx.x] =
-            inside ? of.delta.data[t.batch * of.delta.batch_stride + w.head * of.delta.head_stride + i] : 0;
+    ringx_mma_source q = {of.q.data + w.head * of.q_head, of.q.step};
+    ringx_mma_source dout = {of.dout.data + w.head * of.dout_head, of.dout.step};
+    load_tile<C::M, C::KP, C::THREADS>(base + C::Q_AT + stage * C::Q_BYTES, q, w.m * C::M, count, p.head_dim,
+                                       p.aligned);
+    load_tile<C::M, C::VP, C::THREADS>(base + C::DO_AT + stage * C::DO_BYTES, dout, w.m * C::M, count, p.value_dim,
+                                       p.aligned);
+    if ((int)threadIdx.x < 2 * C::M) {
+        const int r = (int)threadIdx.x % C::M, i = w.m * C::M + r;
+        const float *from = (int)threadIdx.x < C::M ? of.lse + w.head * of.lse_head : of.delta + w.head * of.delta_head;
+        copy_word_async(shared_address(base + C::STATS_AT) + (stage * 2 * C::M + (int)threadIdx.x) * 4,
+                        i < count ? from + i : from, i < count);
     }
 }
 
@@ -157,7 +178,7 @@ __device__ __forceinline__ void mma_differentiate(const ringx_mma_params &p, con
         float2 lse = *(const float2 *)(stats + 8 * c + column);
 #pragma unroll
         for (int e = 0; e < 4; e++) {
-            float l = e % 2 ? lse.y : lse.x;
+            float l = (e % 2 ? lse.y : lse.x) * RINGX_LOG2E;
             if (C::EXTRA) {
                 float score = s[c][e] * p.scale, bent = p.softcap > 0 ? tanhf(score / p.softcap) : 0;
                 slope[C::EXTRA ? c : 0][e] = 1 - bent * bent;
@@ -209,42 +230,65 @@ __device__ __forceinline__ void mma_add_rows(const ringx_view &to, int64_t batch
     }
 }
 
-/* to[0] += a, to[1] += b, as far as there are elements left. */
-__device__ __forceinline__ void add_pair(float *to, float a, float b, int left, bool paired)
+/* to[0] += a, to[1] += b; to is aligned to 8 bytes. */
+__device__ __forceinline__ void add_pair(float *to, float a, float b)
 {
-    if (left <= 0)
-        return;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    if (paired) {
-        asm volatile("red.global.add.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(a), "f"(b) : "memory");
-        return;
-    }
-#endif
-    (void)paired;
+    asm volatile("red.global.add.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(a), "f"(b) : "memory");
+#else
     atomicAdd(to, a);
-    if (left > 1)
-        atomicAdd(to + 1, b);
+    atomicAdd(to + 1, b);
+#endif
+}
+
+/* One row's share of dQ, to += d, as far as there are columns left. */
+template <int COLUMNS>
+__device__ __forceinline__ void mma_add_row(float *to, const float (&d)[COLUMNS][4], int half, int left)
+{
+#pragma unroll
+    for (int c = 0; c < COLUMNS; c++) {
+#pragma unroll
+        for (int e = 0; e < 2; e++)
+            if (8 * c + e < left)
+                atomicAdd(to + 8 * c + e, d[c][2 * half + e]);
+    }
 }
 
 /* dQ of one block: this warp's 16 queries × DQ_COLUMNS from all keys' dS, added to memory. */
 template <class C>
 __device__ __forceinline__ void mma_add_dq(const ringx_mma_params &p, const ringx_mma_backward_tile &t,
-                                           const ringx_mma_backward_walk &w, char *base)
+                                           const ringx_mma_backward_walk &w, ringx_shared rows, ringx_shared columns)
 {
     using T = typename C::T;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, down = warp % C::DOWN, across = warp / C::DOWN;
-    float dq[C::DQ_COLUMNS / 8][4] = {};
+    constexpr int GROUPS = C::DQ_COLUMNS / 16, STEPS = C::N / 16;
+    float dq[C::STRIPS][2 * GROUPS][4] = {};
+    uint32_t a[2][C::STRIPS][4], b[2][GROUPS][4];
+    auto load = [&](int k) {
 #pragma unroll
-    for (int k = 0; k < C::N / 16; k++) {
-        uint32_t a[4], b[4];
-        left_turned<64>(a, base + C::DS_AT, 16 * k, 2 * down);
+        for (int i = 0; i < C::STRIPS; i++)
+            load_transposed(a[k % 2][i], fragment_at<C::MP>(columns, C::DS_AT, 16 * k, 2 * (C::STRIPS * down + i)));
 #pragma unroll
-        for (int d = 0; d < C::DQ_COLUMNS / 16; d++) {
-            right_turned<C::KP>(b, base, 16 * k, across * (C::DQ_COLUMNS / 8) + 2 * d);
-            multiply_add<T>(dq[2 * d], a, b[0], b[1]);
-            multiply_add<T>(dq[2 * d + 1], a, b[2], b[3]);
+        for (int d = 0; d < GROUPS; d++)
+            load_transposed(b[k % 2][d], fragment_at<C::KP>(rows, 0, 16 * k, across * (2 * GROUPS) + 2 * d));
+    };
+    load(0);
+#pragma unroll
+    for (int k = 0; k < STEPS; k++) {
+        if (k + 1 < STEPS)
+            load(k + 1);
+#pragma unroll
+        for (int d = 0; d < GROUPS; d++) {
+#pragma unroll
+            for (int i = 0; i < C::STRIPS; i++) {
+                multiply_add<T>(dq[i][2 * d], a[k % 2][i], b[k % 2][d][0], b[k % 2][d][1]);
+                multiply_add<T>(dq[i][2 * d + 1], a[k % 2][i], b[k % 2][d][2], b[k % 2][d][3]);
+            }
         }
     }
+#pragma unroll
+    for (int c = 0; c < C::STRIPS * GROUPS * 8; c++)
+        dq[c / (8 * GROUPS)][c / 4 % (2 * GROUPS)][c % 4] *= p.scale;
     int *turn = nullptr;
     if (p.turn) {
         int tiles_before = w.iq ? p.query[w.iq - 1].tiles : 0;
@@ -254,16 +298,21 @@ __device__ __forceinline__ void mma_add_dq(const ringx_mma_params &p, const ring
         __syncthreads();
     }
     const ringx_view &to = p.of[w.iq].dq;
+    const int column = across * C::DQ_COLUMNS + lane % 4 * 2, first = w.m * C::M + 16 * C::STRIPS * down;
+    const int count = p.query[w.iq].count;
+    float *head = (float *)to.data + t.batch * to.batch_stride + w.head * to.head_stride + column;
+    /* a warp's share is whole but at the ends of a slice or of head_dim: then nothing is asked element by element */
+    const bool whole = first + 16 * C::STRIPS <= count && (across + 1) * C::DQ_COLUMNS <= p.head_dim;
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        int i = w.m * C::M + 16 * down + lane / 4 + 8 * r;
-        if (i >= p.query[w.iq].count)
-            continue;
-        float *row = (float *)to.data + t.batch * to.batch_stride + i * to.token_stride + w.head * to.head_stride;
+    for (int r = 0; r < 2 * C::STRIPS; r++) {
+        int i = first + lane / 4 + 8 * r;
+        float *row = head + i * to.token_stride;
+        if (whole && p.paired) {
 #pragma unroll
-        for (int c = 0; c < C::DQ_COLUMNS / 8; c++) {
-            int d = across * C::DQ_COLUMNS + 8 * c + lane % 4 * 2;
-            add_pair(row + d, p.scale * dq[c][2 * r], p.scale * dq[c][2 * r + 1], p.head_dim - d, p.paired);
+            for (int c = 0; c < 2 * GROUPS; c++)
+                add_pair(row + 8 * c, dq[r / 2][c][r % 2 * 2], dq[r / 2][c][r % 2 * 2 + 1]);
+        } else if (i < count) {
+            mma_add_row(row, dq[r / 2], r % 2, p.head_dim - column);
         }
     }
     if (turn) {
@@ -281,6 +330,7 @@ __global__ void __launch_bounds__(C::THREADS, 1) ringx_mma_backward(const __grid
     extern __shared__ __align__(1024) char base[];
     ringx_interval *rows = (ringx_interval *)(base + C::ROWS_AT);
     ringx_cuda_range *ranges = (ringx_cuda_range *)(base + C::RANGES_AT);
+    ringx_mma_backward_source *sources = (ringx_mma_backward_source *)(base + C::SOURCES_AT);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, column = lane % 4 * 2, mine = 16 * warp + lane / 4;
     ringx_mma_backward_tile t;
     mma_backward_tile(p, &t);
@@ -289,96 +339,70 @@ __global__ void __launch_bounds__(C::THREADS, 1) ringx_mma_backward(const __grid
         int j = t.n * C::N + i;
         rows[i] = j < keys.count ? ringx__cuda_mask_queries(p.mask, keys.first + j * keys.step) : ringx_interval{0, 0};
     }
-    if ((int)threadIdx.x < p.queries)
+    if ((int)threadIdx.x < p.queries) {
         ranges[threadIdx.x] = mma_backward_range<C>(p, t, (int)threadIdx.x);
-    load_tile<T, C::N, C::KP, C::THREADS>(base, p.k[t.slice], t.batch, t.kv, t.n * C::N, keys.count, p.head_dim,
-                                          p.aligned);
-    load_tile<T, C::N, C::VP, C::THREADS>(base + C::V_AT, p.v[t.slice], t.batch, t.kv, t.n * C::N, keys.count,
-                                          p.value_dim, p.aligned);
+        sources[threadIdx.x] = mma_backward_source(p.of[threadIdx.x], t.batch);
+    }
+    load_tile<C::N, C::KP, C::THREADS>(base, source_of(p.k[t.slice], t.batch, t.kv), t.n * C::N, keys.count, p.head_dim,
+                                       p.aligned);
+    load_tile<C::N, C::VP, C::THREADS>(base + C::V_AT, source_of(p.v[t.slice], t.batch, t.kv), t.n * C::N, keys.count,
+                                       p.value_dim, p.aligned);
     __syncthreads();
     int of_group = (t.kv + p.kv_head) * p.group - p.q_head; /* first local query head of this kv head */
     ringx_mma_backward_walk walk = {max(of_group, 0), min(of_group + p.group, p.q_heads), -1, 0, 0};
     bool any = walk.next(p, ranges);
     if (any)
-        mma_backward_load<C>(p, t, walk, base, 0);
+        mma_backward_load<C>(p, sources, walk, base, 0);
     copy_commit();
-    float dk[C::PARTS & 2 ? C::DK / 8 : 1][4] = {}, dv[C::PARTS & 1 ? C::DV / 8 : 1][4] = {};
+    constexpr int WIDE_K = C::PARTS & 2 ? C::DK / 16 : 1, WIDE_V = C::PARTS & 1 ? C::DV / 16 : 1;
+    float dk[1][2 * WIDE_K][4] = {}, dv[1][2 * WIDE_V][4] = {};
+    constexpr bool SAME = C::KP == C::VP;
+    const ringx_shared rows_k = rows_first<C::KP>(base), rows_v = SAME ? rows_k : rows_first<C::VP>(base);
+    const ringx_shared columns_k = columns_first<C::KP>(base),
+                       columns_v = SAME ? columns_k : columns_first<C::VP>(base);
+    const ringx_shared columns_ds = C::KP == C::MP ? columns_k : columns_first<C::MP>(base);
+    const ringx_shared strip_k = keep(rows_k + 16 * warp * (C::KP * 2));
+    const ringx_shared strip_v = SAME ? strip_k : keep(rows_v + 16 * warp * (C::VP * 2));
     for (int count = 0; any; count++) {
         int stage = count & 1;
-        char *q_tile = base + C::Q_AT + stage * C::Q_BYTES, *do_tile = base + C::DO_AT + stage * C::DO_BYTES;
+        const int q_tile = C::Q_AT + stage * C::Q_BYTES, do_tile = C::DO_AT + stage * C::DO_BYTES;
         const float *stats = (const float *)(base + C::STATS_AT) + stage * 2 * C::M;
         copy_wait<0>();
         __syncthreads(); /* this block is here; all are done with the one before */
         ringx_mma_backward_walk now = walk;
         any = walk.next(p, ranges);
         if (any)
-            mma_backward_load<C>(p, t, walk, base, stage ^ 1);
+            mma_backward_load<C>(p, sources, walk, base, stage ^ 1);
         copy_commit();
-        float s[C::M / 8][4] = {}, dp[C::M / 8][4] = {};
-#pragma unroll
-        for (int k = 0; k < C::DK / 16; k++) {
-            uint32_t a[4], b[4];
-            left<C::KP>(a, base, 16 * warp, 2 * k);
-#pragma unroll
-            for (int m = 0; m < C::M / 16; m++) {
-                right<C::KP>(b, q_tile, 16 * m, 2 * k);
-                multiply_add<T>(s[2 * m], a, b[0], b[1]);
-                multiply_add<T>(s[2 * m + 1], a, b[2], b[3]);
-            }
-        }
-#pragma unroll
-        for (int k = 0; k < C::DV / 16; k++) {
-            uint32_t a[4], b[4];
-            if (!(C::PARTS & 2))
-                break;
-            left<C::VP>(a, base + C::V_AT, 16 * warp, 2 * k);
-#pragma unroll
-            for (int m = 0; m < C::M / 16; m++) {
-                right<C::VP>(b, do_tile, 16 * m, 2 * k);
-                multiply_add<T>(dp[2 * m], a, b[0], b[1]);
-                multiply_add<T>(dp[2 * m + 1], a, b[2], b[3]);
-            }
-        }
+        float s[1][C::M / 8][4] = {}, dp[1][C::M / 8][4] = {};
+        multiply_rows<T, 1, C::M / 16, C::DK / 16, C::KP>(s, strip_k, 0, columns_k, q_tile);
+        if constexpr ((C::PARTS & 2) != 0)
+            multiply_rows<T, 1, C::M / 16, C::DV / 16, C::VP>(dp, strip_v, C::V_AT, columns_v, do_tile);
         bool masked = now.m < ranges[now.iq].full_begin || now.m >= ranges[now.iq].full_end;
-        mma_differentiate<C>(p, t, now, stats, rows, masked, mine, column, s, dp);
-#pragma unroll
-        for (int k = 0; k < C::M / 16; k++) {
-            uint32_t a[4], b[4];
-            if (!(C::PARTS & 1))
-                break;
-            as_left<T>(a, s[2 * k], s[2 * k + 1]);
-#pragma unroll
-            for (int d = 0; d < C::DV / 16; d++) {
-                right_turned<C::VP>(b, do_tile, 16 * k, 2 * d);
-                multiply_add<T>(dv[2 * d], a, b[0], b[1]);
-                multiply_add<T>(dv[2 * d + 1], a, b[2], b[3]);
-            }
-        }
+        mma_differentiate<C>(p, t, now, stats, rows, masked, mine, column, s[0], dp[0]);
+        if constexpr ((C::PARTS & 1) != 0)
+            multiply_columns<T, 1, WIDE_V, C::M / 16, C::VP>(dv, s, rows_v, do_tile);
         if constexpr ((C::PARTS & 2) != 0) {
 #pragma unroll
             for (int k = 0; k < C::M / 16; k++) {
-                uint32_t a[4], b[4];
-                as_left<T>(a, dp[2 * k], dp[2 * k + 1]);
+                uint32_t a[4];
+                as_left<T>(a, dp[0][2 * k], dp[0][2 * k + 1]);
 #pragma unroll
                 for (int e = 0; e < 4; e++)
-                    *(uint32_t *)(chunk_at<64>(base + C::DS_AT, mine + e % 2 * 8, 2 * k + e / 2) + column * 2) = a[e];
-#pragma unroll
-                for (int d = 0; d < C::DK / 16; d++) {
-                    right_turned<C::KP>(b, q_tile, 16 * k, 2 * d);
-                    multiply_add<T>(dk[2 * d], a, b[0], b[1]);
-                    multiply_add<T>(dk[2 * d + 1], a, b[2], b[3]);
-                }
+                    *(uint32_t *)(base + C::DS_AT + chunk_at<C::MP>(mine + e % 2 * 8, 2 * k + e / 2) + column * 2) =
+                        a[e];
             }
+            multiply_columns<T, 1, WIDE_K, C::M / 16, C::KP>(dk, dp, rows_k, q_tile);
             __syncthreads(); /* dS is whole */
-            mma_add_dq<C>(p, t, now, base);
+            mma_add_dq<C>(p, t, now, rows_k, columns_ds);
         }
     }
     copy_wait<0>();
     int token = t.n * C::N + mine;
     if (C::PARTS & 2)
-        mma_add_rows(p.dk[t.slice], t.batch, t.kv, token, keys.count, column, p.head_dim, p.scale, dk);
+        mma_add_rows(p.dk[t.slice], t.batch, t.kv, token, keys.count, column, p.head_dim, p.scale, dk[0]);
     if (C::PARTS & 1)
-        mma_add_rows(p.dv[t.slice], t.batch, t.kv, token, keys.count, column, p.value_dim, 1.f, dv);
+        mma_add_rows(p.dv[t.slice], t.batch, t.kv, token, keys.count, column, p.value_dim, 1.f, dv[0]);
 }
 
 #endif

@@ -20,7 +20,7 @@ template <typename T_, int DK_, int DV_, int WARPS_, int STRIPS_, int N_, bool E
     static constexpr int KP = (DK + 63) / 64 * 64, VP = (DV + 63) / 64 * 64;
     static constexpr int K_AT = M * KP * 2, V_AT = K_AT + N * KP * 2, ROWS_AT = V_AT + N * VP * 2;
     static constexpr int RANGES_AT = ROWS_AT + M * 16, SEES_AT = RANGES_AT + 16 * RINGX_MMA_KEYS;
-    static constexpr int SMEM = SEES_AT + 2 * M * 8;
+    static constexpr int SOURCES_AT = SEES_AT + 2 * M * 8, SMEM = SOURCES_AT + 32 * RINGX_MMA_KEYS;
 };
 
 template <class C> struct ringx_mma_forward_state {
@@ -156,6 +156,8 @@ template <class C>
 __device__ __forceinline__ void mma_softmax(float (&s)[C::N / 8][4], float (&o)[C::DV / 8][4], float (&m)[2],
                                             float (&l)[2], float scale2)
 {
+    float subtract[2], shrink[2];
+    bool grown = false;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         float top = s[0][2 * r];
@@ -164,24 +166,33 @@ __device__ __forceinline__ void mma_softmax(float (&s)[C::N / 8][4], float (&o)[
             top = fmaxf(top, fmaxf(s[c][2 * r], s[c][2 * r + 1]));
         top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
         top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-        float now = fmaxf(m[r], top * scale2), subtract = now == -INFINITY ? 0 : now;
-        float shrink = exp2_fast(m[r] - subtract), sum = 0;
+        float now = fmaxf(m[r], top * scale2);
+        subtract[r] = now == -INFINITY ? 0 : now;
+        shrink[r] = exp2_fast(m[r] - subtract[r]);
+        grown = grown || now > m[r];
         m[r] = now;
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float sum = 0;
 #pragma unroll
         for (int c = 0; c < C::N / 8; c++) {
 #pragma unroll
             for (int e = 0; e < 2; e++) {
                 float &x = s[c][2 * r + e];
-                x = exp2_fast(fmaf(x, scale2, -subtract));
+                x = exp2_fast(fmaf(x, scale2, -subtract[r]));
                 sum += x;
             }
         }
-        l[r] = l[r] * shrink + sum;
+        l[r] = l[r] * shrink[r] + sum;
+    }
+    if (!__any_sync(0xffffffffu, grown)) /* most blocks: shrink is 1, or o is still 0 */
+        return;
 #pragma unroll
-        for (int c = 0; c < C::DV / 8; c++) {
-            o[c][2 * r] *= shrink;
-            o[c][2 * r + 1] *= shrink;
-        }
+    for (int c = 0; c < C::DV / 8; c++) {
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            o[c][e] *= shrink[e / 2];
     }
 }
 
@@ -226,7 +237,8 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
     char *q_tile = base, *k_tile = base + C::K_AT, *v_tile = base + C::V_AT;
     ringx_interval *rows = (ringx_interval *)(base + C::ROWS_AT);
     ringx_cuda_range *ranges = (ringx_cuda_range *)(base + C::RANGES_AT);
-    int2 *sees = (int2 *)(base + C::SEES_AT); /* of this slice and the next, by turns */
+    int2 *sees = (int2 *)(base + C::SEES_AT);                               /* of this slice and the next, by turns */
+    ringx_mma_source *sources = (ringx_mma_source *)(base + C::SOURCES_AT); /* K, V of each slice */
     const int lane = threadIdx.x % 32, column = lane % 4 * 2;
     const int strip0 = threadIdx.x / 32 * 16 * C::STRIPS, mine = strip0 + lane / 4;
     const float scale2 = C::EXTRA ? 1.f : p.scale * RINGX_LOG2E;
@@ -235,8 +247,10 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
     const ringx_cuda_run &run = p.query[t.iq];
     for (int i = (int)threadIdx.x; i < C::M; i += C::THREADS)
         rows[i] = ringx__cuda_mask_keys(p.mask, run.first + min(t.m0 + i, run.count - 1) * run.step);
-    load_tile<T, C::M, C::KP, C::THREADS>(q_tile, p.of[t.iq].q, t.batch, t.head, t.m0, run.count, p.head_dim,
-                                          p.aligned);
+    for (int i = (int)threadIdx.x; i < 2 * p.keys; i += C::THREADS)
+        sources[i] = source_of(i % 2 ? p.v[i / 2] : p.k[i / 2], t.batch, t.kv);
+    load_tile<C::M, C::KP, C::THREADS>(q_tile, source_of(p.of[t.iq].q, t.batch, t.head), t.m0, run.count, p.head_dim,
+                                       p.aligned);
     __syncthreads();
     ringx_mma_forward_state<C> x;
     mma_forward_load(p, t, t.m0 + mine, column, x);
@@ -249,35 +263,22 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
     if (any)
         mma_forward_sees<C>(p.key[walk.slice], rows, sees);
     if (any)
-        load_tile<T, C::N, C::KP, C::THREADS>(k_tile, p.k[walk.slice], t.batch, t.kv, walk.n * C::N,
-                                              p.key[walk.slice].count, p.head_dim, p.aligned);
+        load_tile<C::N, C::KP, C::THREADS>(k_tile, sources[2 * walk.slice], walk.n * C::N, p.key[walk.slice].count,
+                                           p.head_dim, p.aligned);
     copy_commit();
+    const ringx_shared rows_k = rows_first<C::KP>(base), rows_v = C::KP == C::VP ? rows_k : rows_first<C::VP>(base);
+    const ringx_shared columns_k = columns_first<C::KP>(base), rows_q = keep(rows_k + strip0 * (C::KP * 2));
     while (any) {
         copy_wait<0>();
         __syncthreads(); /* K is here; V's tile is free */
-        load_tile<T, C::N, C::VP, C::THREADS>(v_tile, p.v[walk.slice], t.batch, t.kv, walk.n * C::N,
-                                              p.key[walk.slice].count, p.value_dim, p.aligned);
+        load_tile<C::N, C::VP, C::THREADS>(v_tile, sources[2 * walk.slice + 1], walk.n * C::N, p.key[walk.slice].count,
+                                           p.value_dim, p.aligned);
         copy_commit();
         float s[C::STRIPS][C::N / 8][4];
 #pragma unroll
         for (int i = 0; i < C::STRIPS * (C::N / 8) * 4; i++)
             s[i / (C::N / 2)][i / 4 % (C::N / 8)][i % 4] = 0;
-#pragma unroll
-        for (int k = 0; k < C::DK / 16; k++) {
-            uint32_t a[C::STRIPS][4], b[4];
-#pragma unroll
-            for (int i = 0; i < C::STRIPS; i++)
-                left<C::KP>(a[i], q_tile, strip0 + 16 * i, 2 * k);
-#pragma unroll
-            for (int n = 0; n < C::N / 16; n++) {
-                right<C::KP>(b, k_tile, 16 * n, 2 * k);
-#pragma unroll
-                for (int i = 0; i < C::STRIPS; i++) {
-                    multiply_add<T>(s[i][2 * n], a[i], b[0], b[1]);
-                    multiply_add<T>(s[i][2 * n + 1], a[i], b[2], b[3]);
-                }
-            }
-        }
+        multiply_rows<T, C::STRIPS, C::N / 16, C::DK / 16, C::KP>(s, rows_q, 0, columns_k, C::K_AT);
         const int slice = walk.slice, block = walk.n;
         const bool masked = block < ranges[slice].full_begin || block >= ranges[slice].full_end;
         const int2 *seen = sees + turn * C::M + mine;
@@ -287,8 +288,8 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
         if (any && walk.slice != slice)
             mma_forward_sees<C>(p.key[walk.slice], rows, sees + (turn ^= 1) * C::M);
         if (any)
-            load_tile<T, C::N, C::KP, C::THREADS>(k_tile, p.k[walk.slice], t.batch, t.kv, walk.n * C::N,
-                                                  p.key[walk.slice].count, p.head_dim, p.aligned);
+            load_tile<C::N, C::KP, C::THREADS>(k_tile, sources[2 * walk.slice], walk.n * C::N, p.key[walk.slice].count,
+                                               p.head_dim, p.aligned);
         copy_commit();
 #pragma unroll
         for (int i = 0; i < C::STRIPS; i++) {
@@ -307,22 +308,7 @@ __global__ void __launch_bounds__(C::THREADS) ringx_mma_forward(const __grid_con
             if (C::EXTRA && p.drop.threshold)
                 mma_drop<C>(p, t, p.key[slice], block, t.m0 + mine + 16 * i, column, s[i]);
         }
-#pragma unroll
-        for (int k = 0; k < C::N / 16; k++) {
-            uint32_t a[C::STRIPS][4], b[4];
-#pragma unroll
-            for (int i = 0; i < C::STRIPS; i++)
-                as_left<T>(a[i], s[i][2 * k], s[i][2 * k + 1]);
-#pragma unroll
-            for (int d = 0; d < C::DV / 16; d++) {
-                right_turned<C::VP>(b, v_tile, 16 * k, 2 * d);
-#pragma unroll
-                for (int i = 0; i < C::STRIPS; i++) {
-                    multiply_add<T>(x.o[i][2 * d], a[i], b[0], b[1]);
-                    multiply_add<T>(x.o[i][2 * d + 1], a[i], b[2], b[3]);
-                }
-            }
-        }
+        multiply_columns<T, C::STRIPS, C::DV / 16, C::N / 16, C::VP>(x.o, s, rows_v, C::V_AT);
     }
     copy_wait<0>();
     mma_forward_store(p, t, t.m0 + mine, column, x);

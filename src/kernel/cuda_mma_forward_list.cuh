@@ -12,6 +12,6 @@
     RINGX_MMA_FORWARD_ONE(T, DK, DV, WARPS, STRIPS, N, false), RINGX_MMA_FORWARD_ONE(T, DK, DV, WARPS, STRIPS, N, true)
 
 #define RINGX_MMA_FORWARD_LIST(T)                                                                                      \
-    RINGX_MMA_FORWARD(T, 64, 64, 4, 2, 64), RINGX_MMA_FORWARD(T, 96, 96, 4, 2, 64),                                    \
+    RINGX_MMA_FORWARD(T, 64, 64, 4, 2, 128), RINGX_MMA_FORWARD(T, 96, 96, 4, 2, 64),                                   \
         RINGX_MMA_FORWARD(T, 128, 128, 4, 2, 64), RINGX_MMA_FORWARD(T, 192, 128, 4, 1, 64),                            \
         RINGX_MMA_FORWARD(T, 256, 256, 4, 1, 64)

@@ -107,6 +107,8 @@ typedef struct ringx_rowops {
                             int threads, void *stream);
     /* to[i] += from[i] */
     ringx_status (*add)(size_t count, const float *from, float *to, int threads, void *stream);
+    /* The same where from is another device's memory: few multiprocessors, many loads under way.  NULL on CPUs. */
+    ringx_status (*add_far)(size_t count, const float *from, float *to, void *stream);
     /* to[i] = value, for count floats */
     ringx_status (*fill)(size_t count, float value, float *to, int threads, void *stream);
 } ringx_rowops;

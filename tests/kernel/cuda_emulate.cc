@@ -47,6 +47,7 @@ struct reduction {
 struct late_copy {
     void *to;
     const void *from;
+    size_t bytes;
     bool valid;
 };
 
@@ -414,22 +415,22 @@ void ringx__emulate_products(int left)
 /* ---- mma.sync -------------------------------------------------------------------------------------------------------
  */
 
-void copy_async(void *to, const void *from, bool valid)
+void ringx__emulate_copy(ringx_shared to, const void *from, size_t bytes, bool valid)
 {
-    if ((uintptr_t)to % 16 || (valid && (uintptr_t)from % 16)) {
-        printf("emulate: an unaligned 16-byte copy\n");
+    if (to % bytes || (valid && (uintptr_t)from % bytes)) {
+        printf("emulate: an unaligned copy of %zu bytes\n", bytes);
         exit(4);
     }
-    fibers[current].copies.push_back({to, from, valid});
+    fibers[current].copies.push_back({(void *)to, from, bytes, valid});
 }
 
 void ringx__emulate_copies()
 {
     for (const late_copy &c : fibers[current].copies) {
         if (c.valid)
-            memcpy(c.to, c.from, 16);
+            memcpy(c.to, c.from, c.bytes);
         else
-            memset(c.to, 0, 16);
+            memset(c.to, 0, c.bytes);
     }
     fibers[current].copies.clear();
 }

@@ -80,6 +80,16 @@ template <typename T> static inline T __shfl_xor_sync(unsigned, T value, int mas
     __syncwarp();
     return value;
 }
+template <typename T> static inline T __shfl_sync(unsigned, T value, int)
+{
+    return value; /* the kernels ask for their own lane's */
+}
+static inline int __any_sync(unsigned, int value)
+{
+    for (int step = 1; step < 32; step *= 2)
+        value |= __shfl_xor_sync(0xffffffffu, value, step);
+    return value;
+}
 
 template <typename T> static inline T atomicAdd(T *to, T value)
 {

@@ -242,6 +242,8 @@ int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, 
     int code = crew_agree(c, fail_status(ringx_plan_create(&t.plan, &t.problem, o, c->comm), "plan"));
     if (!code)
         code = crew_agree(c, create(&t));
+    if (!code && c->attach)
+        code = crew_agree(c, fail_status(ringx_plan_attach(t.plan, t.placed.args.workspace), "workspace"));
     if (!code)
         code = run_all(&t);
     if (!code)

@@ -233,6 +233,8 @@ int trial_run(crew *c, const trial *t)
         describe(&x);
         code = crew_agree(c, create_fields(&x, c->rank));
     }
+    if (!code && c->attach)
+        code = crew_agree(c, fail_status(ringx_plan_attach(x.plan, x.placed.args.workspace), "workspace"));
     if (!code) {
         load_inputs(&x);
         code = crew_agree(c, execute(&x));

@@ -1,0 +1,672 @@
+/* SPDX-License-Identifier: MIT */
+/* Transfers between ranks that reach each other's memory.
+ *
+ * Every transfer is made of parcels: bytes that one rank has and another takes.  For each ordered pair of ranks two
+ * words tell how far they are; both are 0 between parcels:
+ *
+ *     giver    offered[taker] := 1                                wait taken = 1, taken := 0
+ *     taker               wait offered = 1, offered := 0, copy or add, taken := 1
+ *
+ * The words wait in the streams, never in the host, so a pass can be captured in a graph.  Where parcels lie in the
+ * giver's workspace is known before: parcels of a pair come in the order in which they were recorded. */
+#include "comm/peer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "comm/verbs.h"
+#include "core/shape.h"
+
+enum { PASSES = 2, MOST_FROM_ONE = 3 };
+
+static const double release_s = 5.0; /* for a stream to leave waits that nobody will end */
+
+typedef struct parcel {
+    int32_t to, pass;
+    int64_t offset;
+} parcel;
+
+typedef struct other {       /* another rank, as this one sees it */
+    char *workspace;         /* NULL: out of reach */
+    uint32_t *words;         /* its offered and taken */
+    void *opened[2];         /* for close */
+    int64_t *offset[PASSES]; /* of what it gives this rank, in order; in one block */
+    size_t given[PASSES], next;
+} other;
+
+typedef struct peer_comm {
+    ringx_comm base;
+    ringx_comm *inner;
+    const ringx_device_ops *device;
+    ringx_peer_add add;
+    ringx_message *message; /* room for the part of an exchange that goes through inner */
+    size_t messages;
+    other *others;
+    unsigned char *reach; /* [ranks][ranks]: do these two reach each other? */
+    uint32_t *words;      /* this rank's: offered[ranks], taken[ranks] */
+    parcel *parcels;      /* recorded */
+    size_t n_parcels, room;
+    const char *base_of_record; /* the workspace, while recording */
+    bool recording, attached, released;
+    ringx_status status; /* of recording */
+    int pass;
+    void *stream; /* of the last call */
+} peer_comm;
+
+struct ringx_group {
+    ringx_group *inner;
+    int members, index;
+    int rank[];
+};
+
+static int members_of(const ringx_comm *comm, const ringx_group *group)
+{
+    return group ? group->members : comm->ranks;
+}
+
+static int index_of(const ringx_comm *comm, const ringx_group *group)
+{
+    return group ? group->index : comm->rank;
+}
+
+static int rank_of(const ringx_group *group, int index)
+{
+    return group ? group->rank[index] : index;
+}
+
+static ringx_group *inner_of(const ringx_group *group)
+{
+    return group ? group->inner : NULL;
+}
+
+static bool reaches(const peer_comm *c, int rank)
+{
+    return (c->attached || c->recording) && c->reach[c->base.rank * c->base.ranks + rank];
+}
+
+/* Do all members reach each other?  All of them come to the same answer. */
+static bool all_reach(const peer_comm *c, const ringx_group *group)
+{
+    int n = members_of(&c->base, group);
+    if (!c->attached && !c->recording)
+        return false;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++)
+            if (i != j && !c->reach[rank_of(group, i) * c->base.ranks + rank_of(group, j)])
+                return false;
+    return true;
+}
+
+/* ---- parcels ----------------------------------------------------------------------------------------------------- */
+
+static void note(peer_comm *c, int to, const void *from)
+{
+    if (c->n_parcels == c->room && c->status == RINGX_OK) {
+        size_t room = c->room ? 2 * c->room : 64;
+        parcel *bigger = realloc(c->parcels, room * sizeof *bigger);
+        if (!bigger) {
+            c->status = ringx__fail(RINGX_NO_MEMORY, "no memory for a list of %zu transfers", room);
+            return;
+        }
+        c->parcels = bigger;
+        c->room = room;
+    }
+    if (c->status == RINGX_OK)
+        c->parcels[c->n_parcels++] =
+            (parcel){.to = to, .pass = c->pass, .offset = (const char *)from - c->base_of_record};
+}
+
+static ringx_status give(peer_comm *c, int to, const void *from, const ringx_call *call)
+{
+    if (c->recording) {
+        note(c, to, from);
+        return c->status;
+    }
+    return c->device->peer->signal(c->others[to].words + c->base.rank, call->stream);
+}
+
+static ringx_status given(peer_comm *c, int to, const ringx_call *call)
+{
+    return c->recording ? RINGX_OK : c->device->peer->await(c->words + c->base.ranks + to, call->stream);
+}
+
+/* The next parcel of a rank, copied to or added to memory of this one. */
+static ringx_status take(peer_comm *c, int from, void *to, size_t bytes, bool adds, const ringx_call *call)
+{
+    other *o = &c->others[from];
+    if (c->recording)
+        return RINGX_OK;
+    if (o->next == o->given[c->pass])
+        RINGX_FAIL(RINGX_INTERNAL, "%s: rank %d gives %zu blocks, not more",
+                   ringx__call_what(call, RINGX_VERB_EXCHANGE), from, o->next);
+    const char *at = o->workspace + o->offset[c->pass][o->next++];
+    RINGX_TRY(c->device->peer->await(c->words + from, call->stream));
+    if (adds)
+        RINGX_TRY(c->add(bytes / sizeof(float), (const float *)(const void *)at, to, call->stream));
+    else
+        RINGX_TRY(c->device->copy_on(to, at, bytes, call->stream));
+    return c->device->peer->signal(o->words + c->base.ranks + c->base.rank, call->stream);
+}
+
+static ringx_status copy_own(peer_comm *c, void *to, const void *from, size_t bytes, const ringx_call *call)
+{
+    return c->recording || to == from ? RINGX_OK : c->device->copy_on(to, from, bytes, call->stream);
+}
+
+/* ---- calls ------------------------------------------------------------------------------------------------------- */
+
+static peer_comm *begin(ringx_comm *comm, const ringx_call *call)
+{
+    peer_comm *c = (peer_comm *)comm;
+    c->stream = call->stream;
+    return c;
+}
+
+/* One rank's bytes leave it once for each other: beyond a few, a chain through all of them is faster. */
+static bool from_one(const peer_comm *c, const ringx_group *group)
+{
+    return members_of(&c->base, group) <= MOST_FROM_ONE && all_reach(c, group);
+}
+
+static ringx_status broadcast(ringx_comm *comm, ringx_group *group, const void *from, void *to, size_t bytes, int root,
+                              const ringx_call *call)
+{
+    peer_comm *c = begin(comm, call);
+    int n = members_of(comm, group);
+    if (!from_one(c, group))
+        return c->recording ? RINGX_OK
+                            : c->inner->ops->broadcast(c->inner, inner_of(group), from, to, bytes, root, call);
+    if (bytes == 0)
+        return RINGX_OK;
+    if (root != index_of(comm, group))
+        return take(c, rank_of(group, root), to, bytes, false, call);
+    for (int i = 0; i < n; i++)
+        if (i != root)
+            RINGX_TRY(give(c, rank_of(group, i), from, call));
+    for (int i = 0; i < n; i++)
+        if (i != root)
+            RINGX_TRY(given(c, rank_of(group, i), call));
+    return to && to != from ? copy_own(c, to, from, bytes, call) : RINGX_OK;
+}
+
+/* The messages that inner carries, sends before receives. */
+static ringx_status through_inner(peer_comm *c, const ringx_message *sends, size_t n_sends,
+                                  const ringx_message *receives, size_t n_receives, const ringx_call *call)
+{
+    size_t n[2] = {0, 0}, all = 0;
+    for (size_t i = 0; i < n_sends + n_receives && !c->recording; i++) {
+        const ringx_message *m = i < n_sends ? &sends[i] : &receives[i - n_sends];
+        if (reaches(c, m->peer))
+            continue;
+        if (all == c->messages)
+            RINGX_FAIL(RINGX_INTERNAL, "an exchange has more than the %zu messages that were planned", c->messages);
+        c->message[all++] = *m;
+        n[i >= n_sends]++;
+    }
+    return all ? c->inner->ops->exchange(c->inner, c->message, n[0], c->message + n[0], n[1], call) : RINGX_OK;
+}
+
+static ringx_status exchange(ringx_comm *comm, const ringx_message *sends, size_t n_sends,
+                             const ringx_message *receives, size_t n_receives, const ringx_call *call)
+{
+    peer_comm *c = begin(comm, call);
+    if (!c->attached && !c->recording)
+        return c->inner->ops->exchange(c->inner, sends, n_sends, receives, n_receives, call);
+    for (size_t i = 0; i < n_sends; i++)
+        if (sends[i].bytes && reaches(c, sends[i].peer))
+            RINGX_TRY(give(c, sends[i].peer, sends[i].data, call));
+    for (size_t i = 0; i < n_receives; i++)
+        if (receives[i].bytes && reaches(c, receives[i].peer))
+            RINGX_TRY(take(c, receives[i].peer, receives[i].data, receives[i].bytes, false, call));
+    for (size_t i = 0; i < n_sends; i++)
+        if (sends[i].bytes && reaches(c, sends[i].peer))
+            RINGX_TRY(given(c, sends[i].peer, call));
+    return through_inner(c, sends, n_sends, receives, n_receives, call);
+}
+
+/* Members in turn from the one after this: no two take from the same one at a time, if they keep step. */
+static int turn(const ringx_comm *comm, const ringx_group *group, int i)
+{
+    return (index_of(comm, group) + i) % members_of(comm, group);
+}
+
+static ringx_status allgather(ringx_comm *comm, ringx_group *group, const void *from, void *to, const size_t *bytes,
+                              const size_t *offsets, const ringx_call *call)
+{
+    peer_comm *c = begin(comm, call);
+    int n = members_of(comm, group), own = index_of(comm, group);
+    if (!all_reach(c, group))
+        return c->recording ? RINGX_OK
+                            : c->inner->ops->allgather(c->inner, inner_of(group), from, to, bytes, offsets, call);
+    for (int i = 1; i < n && bytes[own]; i++)
+        RINGX_TRY(give(c, rank_of(group, turn(comm, group, i)), from, call));
+    RINGX_TRY(copy_own(c, (char *)to + offsets[own], from, bytes[own], call));
+    for (int i = 1; i < n; i++) {
+        int at = turn(comm, group, i);
+        if (bytes[at])
+            RINGX_TRY(take(c, rank_of(group, at), (char *)to + offsets[at], bytes[at], false, call));
+    }
+    for (int i = 1; i < n && bytes[own]; i++)
+        RINGX_TRY(given(c, rank_of(group, turn(comm, group, i)), call));
+    return RINGX_OK;
+}
+
+static ringx_status reduce(ringx_comm *comm, ringx_group *group, const void *from, void *to, size_t count,
+                           ringx_dtype dtype, int root, const ringx_call *call)
+{
+    peer_comm *c = begin(comm, call);
+    int n = members_of(comm, group);
+    if (dtype != RINGX_F32 || !from_one(c, group))
+        return c->recording ? RINGX_OK
+                            : c->inner->ops->reduce(c->inner, inner_of(group), from, to, count, dtype, root, call);
+    if (count == 0)
+        return RINGX_OK;
+    if (root != index_of(comm, group)) {
+        RINGX_TRY(give(c, rank_of(group, root), from, call));
+        return given(c, rank_of(group, root), call);
+    }
+    RINGX_TRY(copy_own(c, to, from, count * sizeof(float), call));
+    for (int i = 0; i < n; i++)
+        if (i != root)
+            RINGX_TRY(take(c, rank_of(group, i), to, count * sizeof(float), true, call));
+    return RINGX_OK;
+}
+
+/* What the others have for this rank: the first of them copied, this rank's own added, the rest added. */
+static ringx_status take_sum(peer_comm *c, const ringx_group *group, const float *own, void *to, size_t count,
+                             const ringx_call *call)
+{
+    int n = members_of(&c->base, group);
+    size_t bytes = count * sizeof(float);
+    if (n == 1)
+        return copy_own(c, to, own, bytes, call);
+    for (int i = 1; i < n; i++) {
+        RINGX_TRY(take(c, rank_of(group, turn(&c->base, group, i)), to, bytes, i > 1, call));
+        if (i == 1 && !c->recording)
+            RINGX_TRY(c->add(count, own, to, call->stream));
+    }
+    return RINGX_OK;
+}
+
+static ringx_status reduce_scatter(ringx_comm *comm, ringx_group *group, const void *from, void *to,
+                                   const size_t *counts, const size_t *offsets, ringx_dtype dtype,
+                                   const ringx_call *call)
+{
+    peer_comm *c = begin(comm, call);
+    int n = members_of(comm, group), own = index_of(comm, group);
+    const float *parts = from;
+    if (dtype != RINGX_F32 || !all_reach(c, group))
+        return c->recording
+                   ? RINGX_OK
+                   : c->inner->ops->reduce_scatter(c->inner, inner_of(group), from, to, counts, offsets, dtype, call);
+    for (int i = 1; i < n; i++) {
+        int at = turn(comm, group, i);
+        if (counts[at])
+            RINGX_TRY(give(c, rank_of(group, at), parts + offsets[at], call));
+    }
+    if (counts[own])
+        RINGX_TRY(take_sum(c, group, parts + offsets[own], to, counts[own], call));
+    for (int i = 1; i < n; i++) {
+        int at = turn(comm, group, i);
+        if (counts[at])
+            RINGX_TRY(given(c, rank_of(group, at), call));
+    }
+    return RINGX_OK;
+}
+
+static ringx_status allreduce_max(ringx_comm *comm, ringx_group *group, const float *from, float *to, size_t count,
+                                  const ringx_call *call)
+{
+    peer_comm *c = begin(comm, call);
+    return c->recording ? RINGX_OK : c->inner->ops->allreduce_max(c->inner, inner_of(group), from, to, count, call);
+}
+
+/* ---- what inner does --------------------------------------------------------------------------------------------- */
+
+static ringx_status agree(ringx_comm *comm, const void *mine, size_t bytes, void *all, const ringx_call *call)
+{
+    ringx_comm *inner = ((peer_comm *)comm)->inner;
+    return inner->ops->agree(inner, mine, bytes, all, call);
+}
+
+static ringx_status split(ringx_comm *comm, int colour, ringx_group **group, const ringx_call *call)
+{
+    ringx_comm *inner = ((peer_comm *)comm)->inner;
+    size_t ranks = (size_t)comm->ranks;
+    int *colours = malloc(ranks * sizeof *colours);
+    ringx_group *new = calloc(1, sizeof *new + ranks * sizeof *new->rank);
+    ringx_status status = RINGX_OK;
+    if (!colours || !new)
+        status = ringx__fail(RINGX_NO_MEMORY, "no memory for a group of %d ranks", comm->ranks);
+    if (status == RINGX_OK)
+        status = inner->ops->agree(inner, &colour, sizeof colour, colours, call);
+    if (status == RINGX_OK)
+        status = inner->ops->split(inner, colour, &new->inner, call);
+    for (int r = 0; r < comm->ranks && status == RINGX_OK; r++)
+        if (colours[r] == colour) {
+            new->index = r == comm->rank ? new->members : new->index;
+            new->rank[new->members++] = r;
+        }
+    free(colours);
+    if (status != RINGX_OK) {
+        free(new);
+        return status;
+    }
+    *group = new;
+    return RINGX_OK;
+}
+
+static void group_destroy(ringx_comm *comm, ringx_group *group)
+{
+    ringx_comm *inner = ((peer_comm *)comm)->inner;
+    if (group)
+        inner->ops->group_destroy(inner, group->inner);
+    free(group);
+}
+
+static ringx_status nodes(ringx_comm *comm, int *node_of_rank, const ringx_call *call)
+{
+    ringx_comm *inner = ((peer_comm *)comm)->inner;
+    return inner->ops->nodes(inner, node_of_rank, call);
+}
+
+/* After a failure nobody ends the waits in this rank's stream. */
+static void release(peer_comm *c)
+{
+    if (!c->attached || c->released || !c->words)
+        return;
+    c->released = true;
+    c->device->peer->release(c->words, 2 * (size_t)c->base.ranks, c->stream, release_s);
+}
+
+static void abort_all(ringx_comm *comm, int culprit, ringx_status status, const char *message)
+{
+    peer_comm *c = (peer_comm *)comm;
+    c->inner->ops->abort(c->inner, culprit, status, message);
+    release(c);
+}
+
+static ringx_status poll_failure(ringx_comm *comm)
+{
+    peer_comm *c = (peer_comm *)comm;
+    ringx_status status = c->inner->ops->poll(c->inner);
+    if (status != RINGX_OK)
+        release(c);
+    return status;
+}
+
+static ringx_comm *host_of(ringx_comm *comm)
+{
+    return ringx__comm_host(((peer_comm *)comm)->inner);
+}
+
+/* ---- attaching --------------------------------------------------------------------------------------------------- */
+
+static void detach(peer_comm *c)
+{
+    c->attached = false;
+    for (int r = 0; r < c->base.ranks; r++) {
+        other *o = &c->others[r];
+        for (int i = 0; i < 2; i++)
+            if (o->opened[i])
+                c->device->peer->close(o->opened[i]);
+        free(o->offset[0]);
+        *o = (other){.workspace = NULL};
+    }
+}
+
+typedef struct card { /* what a rank tells the others of itself */
+    ringx_reach workspace, words;
+    int32_t status;
+    char message[RINGX_MESSAGE_BYTES / 2];
+} card;
+
+static ringx_status make_words(peer_comm *c)
+{
+    size_t bytes = 2 * (size_t)c->base.ranks * sizeof *c->words;
+    if (!c->words) {
+        void *memory = NULL;
+        RINGX_TRY(c->device->alloc(bytes, &memory));
+        c->words = memory;
+    }
+    uint32_t *zeros = calloc(1, bytes);
+    ringx_status status = zeros ? c->device->copy(c->words, zeros, bytes)
+                                : ringx__fail(RINGX_NO_MEMORY, "no memory for %zu bytes of zeros", bytes);
+    free(zeros);
+    return status;
+}
+
+static ringx_status fill_card(peer_comm *c, void *workspace, card *mine)
+{
+    RINGX_TRY(make_words(c));
+    RINGX_TRY(c->device->peer->share(c->words, &mine->words));
+    return workspace ? c->device->peer->share(workspace, &mine->workspace) : RINGX_OK;
+}
+
+static ringx_status exchange_cards(peer_comm *c, void *workspace, card *all, const ringx_call *call)
+{
+    int rank = c->base.rank;
+    card *mine = calloc(1, sizeof *mine);
+    if (!mine)
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes of a card", sizeof *mine);
+    mine->status = (int32_t)fill_card(c, workspace, mine);
+    if (mine->status != RINGX_OK)
+        ringx__error_take(mine->message, sizeof mine->message);
+    ringx_status status = c->inner->ops->agree(c->inner, mine, sizeof *mine, all, call);
+    free(mine);
+    for (int r = 0; r < c->base.ranks && status == RINGX_OK; r++)
+        if (all[r].status != RINGX_OK)
+            status = r == rank ? ringx__fail((ringx_status)all[r].status, "%s", all[r].message)
+                               : ringx__fail((ringx_status)all[r].status, "rank %d: %s", r, all[r].message);
+    return status;
+}
+
+static ringx_status open_others(peer_comm *c, const card *all)
+{
+    for (int r = 0; r < c->base.ranks; r++) {
+        other *o = &c->others[r];
+        void *memory = NULL;
+        if (r == c->base.rank || !all[r].workspace.process)
+            continue;
+        RINGX_TRY(c->device->peer->open(&all[r].words, &memory, &o->opened[1]));
+        o->words = memory;
+        if (o->words)
+            RINGX_TRY(c->device->peer->open(&all[r].workspace, &memory, &o->opened[0]));
+        o->workspace = o->words ? memory : NULL;
+    }
+    return RINGX_OK;
+}
+
+/* Two ranks reach each other if each does. */
+static ringx_status agree_reach(peer_comm *c, ringx_status status, const ringx_call *call)
+{
+    size_t ranks = (size_t)c->base.ranks;
+    unsigned char *mine = calloc(ranks, 1), *seen = calloc(ranks, ranks);
+    if (mine && seen) {
+        for (size_t r = 0; r < ranks && status == RINGX_OK; r++)
+            mine[r] = c->others[r].workspace != NULL;
+        ringx_status told = c->inner->ops->agree(c->inner, mine, ranks, seen, call);
+        status = status == RINGX_OK ? told : status;
+        for (size_t i = 0; i < ranks; i++)
+            for (size_t j = 0; j < ranks; j++)
+                c->reach[i * ranks + j] = seen[i * ranks + j] && seen[j * ranks + i];
+    } else {
+        status = ringx__fail(RINGX_NO_MEMORY, "no memory for what %zu ranks reach", ranks);
+    }
+    free(mine);
+    free(seen);
+    return status;
+}
+
+/* Of one rank's list, what is for this one. */
+static ringx_status keep_parcels(peer_comm *c, int from, const parcel *list, size_t count)
+{
+    other *o = &c->others[from];
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++)
+        n += list[i].to == c->base.rank;
+    int64_t *at = malloc((n + 1) * sizeof *at);
+    if (!at)
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for a list of %zu transfers", n);
+    free(o->offset[0]);
+    o->offset[0] = at;
+    for (int pass = 0; pass < PASSES; pass++) {
+        o->offset[pass] = at;
+        o->given[pass] = 0;
+        for (size_t i = 0; i < count; i++)
+            if (list[i].to == c->base.rank && list[i].pass == pass)
+                o->offset[pass][o->given[pass]++] = list[i].offset;
+        at += o->given[pass];
+    }
+    return RINGX_OK;
+}
+
+/* Every rank's number of parcels; a rank that could not record fails all. */
+static ringx_status count_parcels(peer_comm *c, int64_t *counts, const ringx_call *call)
+{
+    int64_t mine = c->status == RINGX_OK ? (int64_t)c->n_parcels : -1;
+    RINGX_TRY(c->inner->ops->agree(c->inner, &mine, sizeof mine, counts, call));
+    for (int r = 0; r < c->base.ranks; r++)
+        if (counts[r] < 0)
+            return r == c->base.rank ? c->status
+                                     : ringx__fail(RINGX_NO_MEMORY, "rank %d: no memory for a list of transfers", r);
+    return RINGX_OK;
+}
+
+static ringx_status exchange_parcels(peer_comm *c, const int64_t *counts, const ringx_call *call)
+{
+    size_t most = 1, ranks = (size_t)c->base.ranks;
+    for (size_t r = 0; r < ranks; r++)
+        most = (size_t)counts[r] > most ? (size_t)counts[r] : most;
+    parcel *mine = calloc(most, sizeof *mine), *lists = calloc(ranks * most, sizeof *lists);
+    ringx_status status = RINGX_OK;
+    if (!mine || !lists)
+        status = ringx__fail(RINGX_NO_MEMORY, "no memory for the lists of %zu transfers of %zu ranks", most, ranks);
+    if (status == RINGX_OK && c->n_parcels)
+        memcpy(mine, c->parcels, c->n_parcels * sizeof *mine);
+    if (status == RINGX_OK)
+        status = c->inner->ops->agree(c->inner, mine, most * sizeof *mine, lists, call);
+    for (size_t r = 0; r < ranks && status == RINGX_OK; r++)
+        status = keep_parcels(c, (int)r, lists + r * most, (size_t)counts[r]);
+    free(mine);
+    free(lists);
+    return status;
+}
+
+/* A rank that fails alone tells the others, who wait for it in the next agreement. */
+static ringx_status told(peer_comm *c, ringx_status status)
+{
+    if (status != RINGX_OK)
+        c->inner->ops->abort(c->inner, c->base.rank, status, ringx_last_error());
+    return status;
+}
+
+ringx_status ringx__peer_open(ringx_comm *peer, void *workspace, const ringx_call *call)
+{
+    peer_comm *c = (peer_comm *)peer;
+    card *all = calloc((size_t)peer->ranks, sizeof *all);
+    detach(c);
+    if (!all)
+        return told(c, ringx__fail(RINGX_NO_MEMORY, "no memory for the cards of %d ranks", peer->ranks));
+    ringx_status status = exchange_cards(c, workspace, all, call);
+    if (status == RINGX_OK)
+        status = agree_reach(c, told(c, open_others(c, all)), call);
+    free(all);
+    c->n_parcels = 0;
+    c->status = RINGX_OK;
+    c->recording = status == RINGX_OK;
+    c->base_of_record = workspace;
+    return status;
+}
+
+void ringx__peer_begin(ringx_comm *peer, int pass)
+{
+    peer_comm *c = (peer_comm *)peer;
+    c->pass = pass;
+    for (int r = 0; r < peer->ranks; r++)
+        c->others[r].next = 0;
+}
+
+ringx_status ringx__peer_attach(ringx_comm *peer, const ringx_call *call)
+{
+    peer_comm *c = (peer_comm *)peer;
+    int64_t *counts = calloc((size_t)peer->ranks, sizeof *counts);
+    c->recording = false;
+    if (!counts)
+        return told(c, ringx__fail(RINGX_NO_MEMORY, "no memory for the numbers of transfers of %d ranks", peer->ranks));
+    ringx_status status = count_parcels(c, counts, call);
+    if (status == RINGX_OK)
+        status = told(c, exchange_parcels(c, counts, call));
+    free(counts);
+    c->attached = status == RINGX_OK;
+    return status;
+}
+
+bool ringx__peer_reaches(const ringx_comm *peer)
+{
+    const peer_comm *c = (const peer_comm *)peer;
+    bool any = false;
+    for (int r = 0; r < peer->ranks; r++)
+        any = any || reaches(c, r);
+    return any;
+}
+
+static void destroy(ringx_comm *comm)
+{
+    peer_comm *c = (peer_comm *)comm;
+    if (c->attached && c->inner->ops->poll(c->inner) != RINGX_OK)
+        release(c);
+    if (c->others)
+        detach(c);
+    if (c->words)
+        c->device->free(c->words);
+    free(c->others);
+    free(c->reach);
+    free(c->message);
+    free(c->parcels);
+    free(c);
+}
+
+static const ringx_comm_ops ops = {
+    .name = "peer",
+    .text = "GPUs that reach each other's memory: copy engines",
+    .device_memory = true,
+    .overlaps = false,
+    .broadcast = broadcast,
+    .exchange = exchange,
+    .allgather = allgather,
+    .reduce = reduce,
+    .reduce_scatter = reduce_scatter,
+    .allreduce_max = allreduce_max,
+    .agree = agree,
+    .split = split,
+    .group_destroy = group_destroy,
+    .nodes = nodes,
+    .abort = abort_all,
+    .poll = poll_failure,
+    .host = host_of,
+    .destroy = destroy,
+};
+
+ringx_status ringx__comm_peer(ringx_comm *inner, const ringx_device_ops *device, ringx_peer_add add, size_t messages,
+                              ringx_comm **peer)
+{
+    size_t ranks = (size_t)inner->ranks;
+    peer_comm *c = calloc(1, sizeof *c);
+    if (!c)
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes of a communicator", sizeof *c);
+    *c = (peer_comm){.base = {.ops = &ops, .rank = inner->rank, .ranks = inner->ranks},
+                     .inner = inner,
+                     .device = device,
+                     .add = add,
+                     .message = calloc(messages + 1, sizeof(ringx_message)),
+                     .messages = messages,
+                     .others = calloc(ranks, sizeof(other)),
+                     .reach = calloc(ranks, ranks)};
+    if (!c->message || !c->others || !c->reach) {
+        destroy(&c->base);
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for a communicator of %zu ranks", ranks);
+    }
+    *peer = &c->base;
+    return RINGX_OK;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* A communicator for ranks that reach each other's device memory: who needs a block copies it out of its owner's
+ * workspace, by copy engines, and streams wait for each other by words in memory.  What cannot go that way (ranks of
+ * other hosts, maxima, narrow sums) goes through the communicator beneath it. */
+#ifndef RINGX_COMM_PEER_H
+#define RINGX_COMM_PEER_H
+
+#include "comm/comm.h"
+#include "device/device.h"
+
+/* to[i] += from[i]; from may be another rank's. */
+typedef ringx_status (*ringx_peer_add)(size_t count, const float *from, float *to, void *stream);
+
+/* messages: the most that one exchange has.  Until it is attached everything goes through inner.  Does not own inner;
+ * no row of the table. */
+ringx_status ringx__comm_peer(ringx_comm *inner, const ringx_device_ops *device, ringx_peer_add add, size_t messages,
+                              ringx_comm **peer);
+
+/* Collective: opens the others' workspaces, as far as they can be reached.  From here to attach, calls transfer
+ * nothing: what they send is noted, in which order it comes and where in this workspace it lies. */
+ringx_status ringx__peer_open(ringx_comm *peer, void *workspace, const ringx_call *call);
+
+/* A pass begins: 0 or 1, the lists of calls that are made as wholes. */
+void ringx__peer_begin(ringx_comm *peer, int pass);
+
+/* Collective: every rank learns where the others keep what they will send.  From here on each pass makes the calls that
+ * were noted, in their order, in memory of this workspace. */
+ringx_status ringx__peer_attach(ringx_comm *peer, const ringx_call *call);
+
+/* Does any other rank's memory lie open? */
+bool ringx__peer_reaches(const ringx_comm *peer);
+
+#endif

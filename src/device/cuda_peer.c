@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/* Memory of other GPUs of the host: by address within a process, by CUDA IPC between processes; words that streams set
+ * and wait for (stream memory operations), which need no multiprocessor. */
+#include <cuda.h>
+#include <cuda_runtime.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "device/device.h"
+
+_Static_assert(sizeof(cudaIpcMemHandle_t) <= RINGX_HANDLE_BYTES, "a handle fits");
+
+/* ---- the driver's functions, which the runtime finds ------------------------------------------------------------- */
+
+typedef struct driver {
+    CUresult (*range)(CUdeviceptr *base, size_t *size, CUdeviceptr at);
+    CUresult (*batch)(CUstream stream, unsigned count, CUstreamBatchMemOpParams *ops, unsigned flags);
+} driver;
+
+static bool find(const char *name, void *function)
+{
+    enum cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+    void *entry = NULL;
+#if CUDART_VERSION >= 12050
+    cudaError_t error = cudaGetDriverEntryPointByVersion(name, &entry, 12000, cudaEnableDefault, &found);
+#else
+    cudaError_t error = cudaGetDriverEntryPoint(name, &entry, cudaEnableDefault, &found);
+#endif
+    if (error != cudaSuccess || found != cudaDriverEntryPointSuccess)
+        entry = NULL;
+    memcpy(function, &entry, sizeof entry);
+    return entry != NULL;
+}
+
+static ringx_status the_driver(driver *d)
+{
+    if (find("cuMemGetAddressRange", &d->range) && find("cuStreamBatchMemOp", &d->batch))
+        return RINGX_OK;
+    cudaGetLastError();
+    RINGX_FAIL(RINGX_UNSUPPORTED, "the CUDA driver has no stream memory operations; one for CUDA 12.0 or later has");
+}
+
+static ringx_status failed(cudaError_t error, const char *what)
+{
+    return ringx__fail(RINGX_DEVICE, "%s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
+}
+
+/* ---- reaching ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t this_process(void)
+{
+    static _Atomic uint64_t number;
+    uint64_t mine = atomic_load(&number), none = 0;
+    while (mine == 0) {
+        int file = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+        if (file < 0 || read(file, &mine, sizeof mine) != (ssize_t)sizeof mine)
+            mine = (uint64_t)(uintptr_t)&number ^ (uint64_t)getpid() << 32 ^ (uint64_t)(ringx__now() * 1e9);
+        if (file >= 0)
+            close(file);
+    }
+    return atomic_compare_exchange_strong(&number, &none, mine) ? mine : atomic_load(&number);
+}
+
+static ringx_status cuda_share(const void *memory, ringx_reach *reach)
+{
+    driver d;
+    CUdeviceptr base = 0;
+    size_t size = 0;
+    cudaIpcMemHandle_t handle;
+    memset(reach, 0, sizeof *reach);
+    RINGX_TRY(the_driver(&d));
+    if (d.range(&base, &size, (CUdeviceptr)(uintptr_t)memory) != CUDA_SUCCESS)
+        RINGX_FAIL(RINGX_INVALID, "%p is no device memory that other ranks could reach", memory);
+    cudaError_t error = cudaGetDevice(&reach->device);
+    if (error != cudaSuccess)
+        return failed(error, "cudaGetDevice");
+    reach->process = this_process();
+    reach->address = (int64_t)(uintptr_t)memory;
+    reach->offset = (int64_t)((uintptr_t)memory - (uintptr_t)base);
+    gethostname(reach->host, sizeof reach->host - 1);
+    if (cudaIpcGetMemHandle(&handle, (void *)(uintptr_t)base) == cudaSuccess)
+        memcpy(reach->handle, &handle, sizeof handle);
+    else
+        cudaGetLastError(); /* memory of a pool: threads of this process reach it all the same */
+    return RINGX_OK;
+}
+
+static bool opens_within(const ringx_reach *reach)
+{
+    int device = 0, can = 0;
+    if (cudaGetDevice(&device) != cudaSuccess)
+        return false;
+    if (device == reach->device)
+        return true;
+    if (cudaDeviceCanAccessPeer(&can, device, reach->device) != cudaSuccess || !can)
+        return false;
+    cudaError_t error = cudaDeviceEnablePeerAccess(reach->device, 0);
+    return error == cudaSuccess || error == cudaErrorPeerAccessAlreadyEnabled;
+}
+
+static ringx_status cuda_open(const ringx_reach *reach, void **memory, void **opened)
+{
+    char host[sizeof reach->host] = "";
+    cudaIpcMemHandle_t handle;
+    static const unsigned char none[RINGX_HANDLE_BYTES];
+    *memory = *opened = NULL;
+    gethostname(host, sizeof host - 1);
+    if (strcmp(host, reach->host) != 0)
+        return RINGX_OK;
+    if (reach->process == this_process()) {
+        if (opens_within(reach))
+            *memory = (void *)(uintptr_t)reach->address;
+    } else if (memcmp(reach->handle, none, sizeof none) != 0) {
+        memcpy(&handle, reach->handle, sizeof handle);
+        if (cudaIpcOpenMemHandle(opened, handle, cudaIpcMemLazyEnablePeerAccess) == cudaSuccess)
+            *memory = (char *)*opened + reach->offset;
+        else
+            *opened = NULL;
+    }
+    cudaGetLastError();
+    return RINGX_OK;
+}
+
+static void cuda_close(void *opened)
+{
+    if (opened && cudaIpcCloseMemHandle(opened) != cudaSuccess)
+        cudaGetLastError();
+}
+
+/* ---- words ------------------------------------------------------------------------------------------------------- */
+
+static ringx_status enqueue(CUstreamBatchMemOpParams *ops, unsigned count, void *stream, const char *what)
+{
+    driver d;
+    RINGX_TRY(the_driver(&d));
+    CUresult result = d.batch((CUstream)stream, count, ops, 0);
+    if (result != CUDA_SUCCESS)
+        RINGX_FAIL(RINGX_DEVICE, "%s: stream memory operation failed (CUDA driver error %d)", what, (int)result);
+    return RINGX_OK;
+}
+
+static CUstreamBatchMemOpParams writing(uint32_t *word, uint32_t value)
+{
+    CUstreamBatchMemOpParams op;
+    memset(&op, 0, sizeof op);
+    op.writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+    op.writeValue.address = (CUdeviceptr)(uintptr_t)word;
+    op.writeValue.value = value;
+    op.writeValue.flags = CU_STREAM_WRITE_VALUE_DEFAULT; /* after a barrier for the whole system */
+    return op;
+}
+
+static ringx_status cuda_signal(uint32_t *word, void *stream)
+{
+    CUstreamBatchMemOpParams op = writing(word, 1);
+    return enqueue(&op, 1, stream, "telling another rank");
+}
+
+static ringx_status cuda_await(uint32_t *word, void *stream)
+{
+    CUstreamBatchMemOpParams ops[2];
+    memset(ops, 0, sizeof ops);
+    ops[0].waitValue.operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
+    ops[0].waitValue.address = (CUdeviceptr)(uintptr_t)word;
+    ops[0].waitValue.value = 1;
+    ops[0].waitValue.flags = CU_STREAM_WAIT_VALUE_EQ;
+    ops[1] = writing(word, 0);
+    return enqueue(ops, 2, stream, "waiting for another rank");
+}
+
+static void cuda_release(uint32_t *words, size_t count, void *stream, double seconds)
+{
+    uint32_t ones[256];
+    cudaStream_t beside = NULL;
+    double end = ringx__now() + seconds;
+    for (size_t i = 0; i < sizeof ones / sizeof *ones; i++)
+        ones[i] = 1;
+    if (cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking) != cudaSuccess)
+        return;
+    while (cudaStreamQuery((cudaStream_t)stream) == cudaErrorNotReady && ringx__now() < end) {
+        for (size_t i = 0; i < count; i += 256)
+            cudaMemcpyAsync(words + i, ones, (count - i < 256 ? count - i : 256) * sizeof *ones, cudaMemcpyHostToDevice,
+                            beside);
+        sched_yield();
+    }
+    cudaStreamDestroy(beside);
+    cudaGetLastError();
+}
+
+const ringx_peer_ops ringx__peer_cuda = {
+    .share = cuda_share,
+    .open = cuda_open,
+    .close = cuda_close,
+    .signal = cuda_signal,
+    .await = cuda_await,
+    .release = cuda_release,
+};

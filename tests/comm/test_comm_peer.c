@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: MIT */
+/* Ranks that read each other's memory: random calls, noted and then made, the CPU standing in for the device. */
+#include "comm/peer.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "comm/rank_threads.h"
+
+enum { CALLS = 40, MOST_COUNT = 300, ROOM = 1 << 22 };
+
+/* ---- a device whose streams are threads -------------------------------------------------------------------------- */
+
+static _Thread_local int my_host, my_process; /* who can reach whom */
+static int one_sided;                         /* this rank reaches nobody, though they reach it; -1: none */
+
+static ringx_status fake_share(const void *memory, ringx_reach *reach)
+{
+    memset(reach, 0, sizeof *reach);
+    reach->process = (uint64_t)my_process + 1;
+    reach->address = (int64_t)(uintptr_t)memory;
+    snprintf(reach->host, sizeof reach->host, "host %d", my_host);
+    return RINGX_OK;
+}
+
+static ringx_status fake_open(const ringx_reach *reach, void **memory, void **opened)
+{
+    char host[sizeof reach->host];
+    snprintf(host, sizeof host, "host %d", my_host);
+    *opened = NULL;
+    *memory = strcmp(host, reach->host) == 0 && my_process != one_sided ? (void *)(uintptr_t)reach->address : NULL;
+    return RINGX_OK;
+}
+
+static void fake_close(void *opened)
+{
+    (void)opened;
+}
+
+static ringx_status fake_signal(uint32_t *word, void *stream)
+{
+    (void)stream;
+    atomic_store((_Atomic uint32_t *)word, 1);
+    return RINGX_OK;
+}
+
+static ringx_status fake_await(uint32_t *word, void *stream)
+{
+    (void)stream;
+    while (atomic_load((_Atomic uint32_t *)word) != 1)
+        sched_yield();
+    atomic_store((_Atomic uint32_t *)word, 0);
+    return RINGX_OK;
+}
+
+static void fake_release(uint32_t *words, size_t count, void *stream, double seconds)
+{
+    (void)words, (void)count, (void)stream, (void)seconds;
+}
+
+static const ringx_peer_ops fake_peer = {fake_share, fake_open, fake_close, fake_signal, fake_await, fake_release};
+
+static ringx_status add(size_t count, const float *from, float *to, void *stream)
+{
+    (void)stream;
+    for (size_t i = 0; i < count; i++)
+        to[i] += from[i];
+    return RINGX_OK;
+}
+
+/* ---- calls that every rank draws alike --------------------------------------------------------------------------- */
+
+typedef struct drawing {
+    uint64_t state;
+} drawing;
+
+static uint64_t draw(drawing *d, uint64_t below)
+{
+    d->state = d->state * 6364136223846793005u + 1442695040888963407u;
+    return (d->state >> 33) % below;
+}
+
+typedef struct job {
+    ringx_comm *peer;
+    ringx_group *group; /* odd and even ranks */
+    int rank, ranks;
+    char *arena; /* the workspace */
+    size_t used;
+    bool dry;  /* calls are noted: nothing arrives */
+    int round; /* values differ from round to round */
+    char wrong[200];
+} job;
+
+static float value(const job *j, int rank, int call, size_t i)
+{
+    return (float)((rank * 31 + call * 7 + (int)i * 3 + j->round * 11) % 101); /* sums are exact */
+}
+
+/* Room that lies elsewhere on each rank. */
+static float *room(job *j, size_t count)
+{
+    j->used += 128 * (size_t)(1 + j->rank % 3);
+    float *at = (float *)(void *)(j->arena + j->used);
+    j->used += (count * sizeof(float) + 127) / 128 * 128;
+    assert_true(j->used < ROOM);
+    for (size_t i = 0; i < count; i++)
+        at[i] = -1e9f;
+    return at;
+}
+
+static float *filled(job *j, int call, size_t count)
+{
+    float *at = room(j, count);
+    for (size_t i = 0; i < count; i++)
+        at[i] = value(j, j->rank, call, i);
+    return at;
+}
+
+static void check(job *j, const char *what, int call, size_t i, float got, float right)
+{
+    if (!j->dry && got != right && !j->wrong[0])
+        snprintf(j->wrong, sizeof j->wrong, "call %d, %s, element %zu: %g, not %g", call, what, i, (double)got,
+                 (double)right);
+}
+
+typedef struct team { /* of a call */
+    ringx_group *group;
+    int members, own, rank[MOST_TEST_RANKS];
+} team;
+
+static team draw_team(job *j, drawing *d)
+{
+    team t = {.group = draw(d, 2) ? j->group : NULL};
+    for (int r = 0; r < j->ranks; r++)
+        if (!t.group || r % 2 == j->rank % 2) {
+            t.own = r == j->rank ? t.members : t.own;
+            t.rank[t.members++] = r;
+        }
+    return t;
+}
+
+static ringx_status do_broadcast(job *j, drawing *d, int call, const ringx_call *how)
+{
+    team t = draw_team(j, d);
+    size_t count = draw(d, MOST_COUNT);
+    int root = (int)draw(d, 1000) % t.members;
+    float *at = t.own == root ? filled(j, call, count) : room(j, count);
+    RINGX_TRY(j->peer->ops->broadcast(j->peer, t.group, at, at, count * sizeof *at, root, how));
+    for (size_t i = 0; i < count; i++)
+        check(j, "broadcast", call, i, at[i], value(j, t.rank[root], call, i));
+    return RINGX_OK;
+}
+
+static size_t pair_count(int call, int from, int to)
+{
+    return (size_t)((from * 5 + to * 3 + call) % 4) * 17; /* some are empty */
+}
+
+static ringx_status do_exchange(job *j, int call, const ringx_call *how)
+{
+    ringx_message sends[MOST_TEST_RANKS], receives[MOST_TEST_RANKS];
+    for (int r = 0; r < j->ranks; r++) {
+        size_t out = pair_count(call, j->rank, r), in = pair_count(call, r, j->rank);
+        sends[r] = (ringx_message){r, filled(j, call, out), out * sizeof(float)};
+        receives[r] = (ringx_message){r, room(j, in), in * sizeof(float)};
+    }
+    size_t n = (size_t)j->ranks;
+    RINGX_TRY(j->peer->ops->exchange(j->peer, sends, n, receives, n, how));
+    for (int r = 0; r < j->ranks; r++)
+        for (size_t i = 0; i < receives[r].bytes / sizeof(float); i++)
+            check(j, "exchange", call, i, ((float *)receives[r].data)[i], value(j, r, call, i));
+    return RINGX_OK;
+}
+
+static ringx_status do_gather(job *j, drawing *d, int call, const ringx_call *how)
+{
+    team t = draw_team(j, d);
+    size_t bytes[MOST_TEST_RANKS], offsets[MOST_TEST_RANKS], all = 0, each = draw(d, MOST_COUNT);
+    for (int i = 0; i < t.members; i++) {
+        size_t count = i == 1 && call % 3 == 0 ? 0 : each + (size_t)i;
+        bytes[i] = count * sizeof(float);
+        offsets[i] = all * sizeof(float);
+        all += count;
+    }
+    float *to = room(j, all), *from = to + offsets[t.own] / sizeof(float);
+    for (size_t i = 0; i < bytes[t.own] / sizeof(float); i++)
+        from[i] = value(j, j->rank, call, i);
+    RINGX_TRY(j->peer->ops->allgather(j->peer, t.group, from, to, bytes, offsets, how));
+    for (int m = 0; m < t.members; m++)
+        for (size_t i = 0; i < bytes[m] / sizeof(float); i++)
+            check(j, "allgather", call, i, to[offsets[m] / sizeof(float) + i], value(j, t.rank[m], call, i));
+    return RINGX_OK;
+}
+
+static float sum_of(const job *j, const team *t, int call, size_t i)
+{
+    float sum = 0;
+    for (int m = 0; m < t->members; m++)
+        sum += value(j, t->rank[m], call, i);
+    return sum;
+}
+
+static ringx_status do_reduce(job *j, drawing *d, int call, const ringx_call *how)
+{
+    team t = draw_team(j, d);
+    size_t count = draw(d, MOST_COUNT);
+    int root = (int)draw(d, 1000) % t.members;
+    float *at = filled(j, call, count);
+    RINGX_TRY(j->peer->ops->reduce(j->peer, t.group, at, at, count, RINGX_F32, root, how));
+    for (size_t i = 0; i < count && t.own == root; i++)
+        check(j, "reduce", call, i, at[i], sum_of(j, &t, call, i));
+    return RINGX_OK;
+}
+
+static ringx_status do_scatter(job *j, drawing *d, int call, const ringx_call *how)
+{
+    team t = draw_team(j, d);
+    size_t counts[MOST_TEST_RANKS], offsets[MOST_TEST_RANKS], all = 0, each = draw(d, MOST_COUNT);
+    for (int i = 0; i < t.members; i++) {
+        counts[i] = i == 1 && call % 3 == 0 ? 0 : each + (size_t)i;
+        offsets[i] = all;
+        all += counts[i];
+    }
+    float *from = filled(j, call, all), *to = room(j, counts[t.own]);
+    RINGX_TRY(j->peer->ops->reduce_scatter(j->peer, t.group, from, to, counts, offsets, RINGX_F32, how));
+    for (size_t i = 0; i < counts[t.own]; i++)
+        check(j, "reduce-scatter", call, i, to[i], sum_of(j, &t, call, offsets[t.own] + i));
+    return RINGX_OK;
+}
+
+static ringx_status do_max(job *j, drawing *d, int call, const ringx_call *how)
+{
+    team t = draw_team(j, d);
+    size_t count = draw(d, MOST_COUNT);
+    float *from = filled(j, call, count), *to = room(j, count);
+    RINGX_TRY(j->peer->ops->allreduce_max(j->peer, t.group, from, to, count, how));
+    for (size_t i = 0; i < count; i++) {
+        float top = 0;
+        for (int m = 0; m < t.members; m++)
+            top = value(j, t.rank[m], call, i) > top ? value(j, t.rank[m], call, i) : top;
+        check(j, "maximum", call, i, to[i], top);
+    }
+    return RINGX_OK;
+}
+
+static ringx_status make_calls(job *j, uint64_t seed, int pass)
+{
+    drawing d = {.state = seed * 2 + (uint64_t)pass};
+    ringx_call how = {.what = "test", .deadline_s = 60};
+    j->used = (size_t)pass * 640;
+    ringx__peer_begin(j->peer, pass);
+    for (int call = 0; call < CALLS; call++) {
+        switch (draw(&d, 6)) {
+        case 0:
+            RINGX_TRY(do_broadcast(j, &d, call, &how));
+            break;
+        case 1:
+            RINGX_TRY(do_exchange(j, call, &how));
+            break;
+        case 2:
+            RINGX_TRY(do_gather(j, &d, call, &how));
+            break;
+        case 3:
+            RINGX_TRY(do_reduce(j, &d, call, &how));
+            break;
+        case 4:
+            RINGX_TRY(do_scatter(j, &d, call, &how));
+            break;
+        default:
+            RINGX_TRY(do_max(j, &d, call, &how));
+        }
+    }
+    return RINGX_OK;
+}
+
+typedef struct plan_of_test {
+    uint64_t seed;
+    int ranks_a_host;
+} plan_of_test;
+
+static ringx_status note_and_make(job *j, uint64_t seed)
+{
+    ringx_call how = {.what = "test", .deadline_s = 60};
+    RINGX_TRY(ringx__peer_open(j->peer, j->arena, &how));
+    j->dry = true;
+    RINGX_TRY(make_calls(j, seed, 0));
+    RINGX_TRY(make_calls(j, seed, 1));
+    j->dry = false;
+    RINGX_TRY(ringx__peer_attach(j->peer, &how));
+    for (j->round = 1; j->round < 6; j->round++)
+        RINGX_TRY(make_calls(j, seed, j->round % 3 == 1));
+    return RINGX_OK;
+}
+
+static void body(rank_thread *self)
+{
+    const plan_of_test *p = self->context;
+    ringx_device_ops device = *ringx__device(RINGX_CPU);
+    job j = {.rank = self->comm->rank, .ranks = self->comm->ranks, .arena = aligned_alloc(128, ROOM)};
+    ringx_call how = {.what = "test", .deadline_s = 60};
+    device.peer = &fake_peer;
+    my_process = j.rank;
+    my_host = j.rank / p->ranks_a_host;
+    ringx_status status = ringx__comm_peer(self->comm, &device, add, MOST_TEST_RANKS * 2, &j.peer);
+    if (status == RINGX_OK)
+        status = j.peer->ops->split(j.peer, j.rank % 2, &j.group, &how);
+    if (status == RINGX_OK) /* not attached: through the communicator beneath */
+        status = make_calls(&j, p->seed, 1);
+    for (uint64_t again = 0; again < 2 && status == RINGX_OK; again++) /* attached anew, to other calls */
+        status = note_and_make(&j, p->seed + 100 * again);
+    bool all_here = p->ranks_a_host >= j.ranks && one_sided < 0;
+    if (status == RINGX_OK && all_here && !ringx__peer_reaches(j.peer))
+        status = ringx__fail(RINGX_INTERNAL, "nobody is reached");
+    if (status == RINGX_OK && j.wrong[0])
+        status = ringx__fail(RINGX_INTERNAL, "%s", j.wrong);
+    note(self, status);
+    int here = 0, all[MOST_TEST_RANKS]; /* nobody's memory goes while another reads it */
+    if (status == RINGX_OK)
+        note(self, self->comm->ops->agree(self->comm, &here, sizeof here, all, &how));
+    j.peer->ops->group_destroy(j.peer, j.group);
+    j.peer->ops->destroy(j.peer);
+    free(j.arena);
+}
+
+static void run_case(int ranks, int ranks_a_host, uint64_t seed)
+{
+    rank_thread t[MOST_TEST_RANKS];
+    plan_of_test p = {.seed = seed, .ranks_a_host = ranks_a_host};
+    run_ranks(t, ranks, NULL, body, &p);
+    for (int r = 0; r < ranks; r++)
+        expect(t, r, RINGX_OK, NULL);
+}
+
+static void test_one_host(void **state)
+{
+    (void)state;
+    one_sided = -1;
+    for (int ranks = 2; ranks <= 7; ranks++)
+        run_case(ranks, ranks, (uint64_t)ranks);
+}
+
+static void test_some_out_of_reach(void **state)
+{
+    (void)state;
+    one_sided = -1;
+    for (int ranks = 2; ranks <= 6; ranks++)
+        run_case(ranks, 2, 10 + (uint64_t)ranks);
+    run_case(5, 1, 20);
+}
+
+static void test_reach_of_one_side(void **state)
+{
+    (void)state;
+    one_sided = 1;
+    run_case(2, 2, 31);
+    run_case(4, 4, 32);
+    one_sided = -1;
+}
+
+static void extra_body(rank_thread *self)
+{
+    plan_of_test p = {.seed = 0, .ranks_a_host = 2};
+    ringx_device_ops device = *ringx__device(RINGX_CPU);
+    float arena[64] = {0};
+    ringx_comm *peer;
+    ringx_call how = {.what = "test", .deadline_s = 5};
+    device.peer = &fake_peer;
+    my_process = self->comm->rank;
+    my_host = self->comm->rank / p.ranks_a_host;
+    note(self, ringx__comm_peer(self->comm, &device, add, 4, &peer));
+    if (self->status == RINGX_OK)
+        note(self, ringx__peer_open(peer, arena, &how));
+    if (self->status == RINGX_OK)
+        note(self, ringx__peer_attach(peer, &how));
+    ringx__peer_begin(peer, 0);
+    if (self->status == RINGX_OK && self->comm->rank == 1)
+        note(self, peer->ops->broadcast(peer, NULL, arena, arena, sizeof arena, 0, &how));
+    peer->ops->destroy(peer);
+}
+
+/* A call that was not noted is a defect of the library: it is said, and nothing is read. */
+static void test_more_than_noted(void **state)
+{
+    (void)state;
+    rank_thread t[MOST_TEST_RANKS];
+    one_sided = -1;
+    run_ranks(t, 2, NULL, extra_body, NULL);
+    expect(t, 1, RINGX_INTERNAL, "rank 0 gives 0 blocks, not more");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_one_host), cmocka_unit_test(test_some_out_of_reach),
+                                       cmocka_unit_test(test_reach_of_one_side),
+                                       cmocka_unit_test(test_more_than_noted)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
