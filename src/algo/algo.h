@@ -21,6 +21,19 @@ void ringx__local_backward(ringx_schedule *s, const ringx_geometry *g);
 /* Backwards in which K,V go to the queries; shared by algorithms whose backward is another's. */
 void ringx__kvbcast_backward(ringx_schedule *s, const ringx_geometry *g);
 
+/* The own tile needs no transfer.  In the first slice it hides that of the others; where transfers run ahead from slice
+ * to slice they have come before, and one kernel for both has no state in memory between them. */
+static inline bool ringx__own_joins(const ringx_geometry *g)
+{
+    return g->joined && g->lookahead > 0 && g->slice > 0;
+}
+
+/* The last slice's own gradients need no transfer either: they hide that of the others'. */
+static inline bool ringx__own_last(const ringx_geometry *g)
+{
+    return ringx__own_joins(g) && g->slice == g->slices - 1;
+}
+
 /* Pieces each kv head's query group is cut into so that head_ranks ranks have work; depends on no slicing, so that
  * slices change no bit. */
 int32_t ringx__headswap_parts(const ringx_shape *shape, int head_ranks);

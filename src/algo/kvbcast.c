@@ -16,7 +16,7 @@
 
 void ringx__kvbcast_forward(ringx_schedule *s, const ringx_geometry *g)
 {
-    bool own_first = g->lookahead > 0;
+    bool joins = ringx__own_joins(g), own_first = g->lookahead > 0 && !joins;
     ringx__stage(s);
     ringx_span q = ringx__user(s, RINGX_Q), own = ringx__user(s, RINGX_KV), out = ringx__user(s, RINGX_OUT);
     ringx_span state = ringx__fresh(ringx__block(s, "state", 0, RINGX_STATE, g->rank));
@@ -25,13 +25,13 @@ void ringx__kvbcast_forward(ringx_schedule *s, const ringx_geometry *g)
 
     for (int owner = 0; owner < g->ranks; owner++) {
         ringx__stage(s);
-        ringx_span kv = ringx__block(s, "kv", 1, RINGX_KV, owner);
+        ringx_span kv = ringx__block(s, "kv", 1, RINGX_KV, owner), both[2] = {kv, own};
         if (owner == g->rank)
             ringx__pack(s, kv);
         ringx__broadcast(s, kv, owner);
         if (owner != g->rank)
-            ringx__attend(s, &state, &q, 1, &kv, 1);
-        else if (!own_first)
+            ringx__attend(s, &state, &q, 1, both, joins && owner == (g->rank == 0) ? 2 : 1);
+        else if (!own_first && !joins)
             ringx__attend(s, &state, &q, 1, &own, 1);
     }
     ringx__finish(s, &state, &out, 1, 0);

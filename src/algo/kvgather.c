@@ -42,8 +42,13 @@ static void forward_one_level(ringx_schedule *s, const ringx_geometry *g, ringx_
 
     ringx__pack(s, blocks[g->rank]);
     ringx__allgather(s, -1, blocks[g->rank], blocks, g->ranks);
-    ringx__attend(s, &state, &q, 1, &own, 1);
-    ringx__attend(s, &state, &q, 1, others, without(blocks, g->ranks, g->rank, others));
+    int n = without(blocks, g->ranks, g->rank, others);
+    if (ringx__own_joins(g)) {
+        others[n++] = own;
+    } else {
+        ringx__attend(s, &state, &q, 1, &own, 1);
+    }
+    ringx__attend(s, &state, &q, 1, others, n);
     ringx__finish(s, &state, &out, 1, 0);
 }
 
@@ -129,7 +134,12 @@ static void backward_one_level(ringx_schedule *s, const ringx_geometry *g, gathe
     ringx__clear(s, dq);
     for (int i = 0; i < g->ranks; i++)
         ringx__clear(s, l->dkv[i]);
-    ringx__grad(s, &q, &dq, 1, &own, &l->dkv[g->rank], 1);
+    if (ringx__own_joins(g)) {
+        l->others[n] = own;
+        l->other_dkvs[n++] = l->dkv[g->rank];
+    } else {
+        ringx__grad(s, &q, &dq, 1, &own, &l->dkv[g->rank], 1);
+    }
     ringx__grad(s, &q, &dq, 1, l->others, l->other_dkvs, n);
     ringx__store(s, dq);
     ringx_span sum = ringx__block(s, "dkv sum", 0, RINGX_DKV, g->rank);

@@ -38,12 +38,14 @@ void ringx__ring_forward(ringx_schedule *s, const ringx_geometry *g)
     ringx_span state = ringx__fresh(ringx__block(s, "state", 0, RINGX_STATE, g->rank));
     ringx_span kv = arrival(s, g, g->rank);
     ringx__pack(s, kv);
-    ringx__attend(s, &state, &q, 1, &own, 1);
+    if (!ringx__own_joins(g))
+        ringx__attend(s, &state, &q, 1, &own, 1);
 
     for (int i = 1; i < g->ranks; i++) {
         ringx__stage(s);
         kv = hop(s, g, kv, around(g, -i));
-        ringx__attend(s, &state, &q, 1, &kv, 1);
+        ringx_span both[2] = {kv, own};
+        ringx__attend(s, &state, &q, 1, both, ringx__own_joins(g) && i == 1 ? 2 : 1);
     }
     ringx__finish(s, &state, &out, 1, 0);
 }
@@ -58,7 +60,9 @@ void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
     ringx__pack(s, kv);
     ringx__clear(s, dq);
     ringx__clear(s, own_dkv);
-    ringx__grad(s, &q, &dq, 1, &own, &own_dkv, 1);
+    bool joins = ringx__own_joins(g), last = ringx__own_last(g);
+    if (!joins)
+        ringx__grad(s, &q, &dq, 1, &own, &own_dkv, 1);
 
     ringx_span travelling = {.fresh = true};
     for (int i = 1; i < g->ranks; i++) {
@@ -66,7 +70,8 @@ void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
         kv = hop(s, g, kv, around(g, -i));
         ringx_span dkv = ringx__block(s, "dkv", 1, RINGX_DKV, around(g, -i));
         ringx__clear(s, dkv);
-        ringx__grad(s, &q, &dq, 1, &kv, &dkv, 1);
+        ringx_span both[2] = {kv, own}, both_dkv[2] = {dkv, own_dkv};
+        ringx__grad(s, &q, &dq, 1, both, both_dkv, joins && !last && i == 1 ? 2 : 1);
         if (!travelling.fresh)
             ringx__add(s, travelling, dkv, 0);
         bool home = i == g->ranks - 1; /* read a lookahead later than the others: not in their slot */
@@ -76,6 +81,8 @@ void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
         ringx__exchange_receive(s, travelling, around(g, -1));
         ringx__exchange_end(s);
     }
+    if (last)
+        ringx__grad(s, &q, &dq, 1, &own, &own_dkv, 1);
     ringx__store(s, dq);
     ringx__add(s, travelling, own_dkv, 1);
     ringx__unpack(s, own_dkv, 1);

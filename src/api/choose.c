@@ -10,6 +10,9 @@
 #include "api/all_ranks.h"
 #include "schedule/readers.h"
 
+/* Key runs that every CUDA kernel takes in one launch; ranks up to which each of their stages is cut into slices. */
+enum { MOST_JOINED_RUNS = 24, MOST_SLICED_RANKS = 4 };
+
 static const char *kernel_name(size_t i)
 {
     const ringx_kernel *kernel = ringx__kernel_at(i);
@@ -101,12 +104,24 @@ static int choose_head_ranks(const ringx_shape *shape, int ranks, int node_ranks
     return best;
 }
 
+static bool is_algo(const ringx_choice *c, const char *name)
+{
+    return strcmp(c->algo->name, name) == 0;
+}
+
+/* Between GPUs, which compute fast, the first and the last transfer of a few stages count: slices hide most of them. */
+static bool slices_help(const ringx_choice *c, int ranks)
+{
+    return is_algo(c, "headswap") || is_algo(c, "kvgather") ||
+           (c->joined && ranks <= MOST_SLICED_RANKS && (is_algo(c, "ring") || is_algo(c, "kvbcast")));
+}
+
 /* Slices give the one-stage algorithms their overlap; the others have it from their stages.  A slice of headswap must
  * have work for all ranks that share the heads. */
 static int choose_slices(const ringx_choice *c, const ringx_shape *shape, int ranks)
 {
-    bool headswap = strcmp(c->algo->name, "headswap") == 0;
-    if (ranks == 1 || c->lookahead == 0 || !(headswap || strcmp(c->algo->name, "kvgather") == 0))
+    bool headswap = is_algo(c, "headswap");
+    if (ranks == 1 || c->lookahead == 0 || !slices_help(c, ranks))
         return 1;
     int64_t most = shape->kv_heads;
     if (headswap)
@@ -128,10 +143,11 @@ static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const
     c->layout = (ringx_layout){.id = layout, .ranks = ranks, .tokens = shape->tokens};
     c->lookahead = o->lookahead >= 0 ? o->lookahead : preset->lookahead;
     c->ranks_per_node = per >= 1 && per <= ranks && ranks % per == 0 ? per : 1;
-    c->two_level = preset->two_level && strcmp(c->algo->name, "kvgather") == 0 && c->ranks_per_node > 1 &&
-                   c->ranks_per_node < ranks;
+    c->two_level = preset->two_level && is_algo(c, "kvgather") && c->ranks_per_node > 1 && c->ranks_per_node < ranks;
     c->head_ranks = 1;
-    if (strcmp(c->algo->name, "headswap") == 0)
+    c->joined = c->kernel->device != RINGX_CPU && ranks * RINGX_MAX_RUNS <= MOST_JOINED_RUNS;
+    c->taper = c->joined && o->slices == 0 && o->workspace_limit == 0 && !is_algo(c, "headswap");
+    if (is_algo(c, "headswap"))
         c->head_ranks =
             o->head_ranks ? o->head_ranks : choose_head_ranks(shape, ranks, c->ranks_per_node, preset->two_level);
     c->slices = o->slices ? o->slices : choose_slices(c, shape, ranks);
@@ -204,6 +220,8 @@ ringx_geometry ringx__choice_geometry(const ringx_choice *c, const ringx_shape *
                             .two_level = c->two_level,
                             .wire = c->wire,
                             .slices = c->slices,
+                            .taper = c->taper,
+                            .joined = c->joined,
                             .parts = ringx__headswap_parts(shape, c->head_ranks),
                             .shape = shape,
                             .layout = &c->layout};

@@ -11,7 +11,7 @@ typedef struct ringx_choice {
     const ringx_algo *algo;
     ringx_layout layout;
     int lookahead, slices, head_ranks, ranks_per_node, threads;
-    bool two_level;
+    bool two_level, taper, joined; /* as in ringx_geometry */
     ringx_dtype wire;
     const ringx_kernel *kernel;
 } ringx_choice;

@@ -112,7 +112,8 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
                        .context = &execution,
                        .stamps = program->stamps,
                        .timing = &program->timing,
-                       .one_lane = plan->one_lane};
+                       .one_lane = plan->one_lane,
+                       .compute_first = plan->peer && ringx__peer_reaches(plan->data)};
     plan->args = args;
     plan->last = program;
     if (plan->peer)

@@ -244,6 +244,10 @@ static ringx_status prepare(ringx_plan *plan, const ringx_options *o)
     if (!plan->forward_only)
         RINGX_TRY(ringx__program_prepare(&plan->backward, o->timeline));
     RINGX_TRY(connect_data(plan));
+    if (plan->rowops->prepare)
+        RINGX_TRY(plan->rowops->prepare(&plan->shape));
+    if (plan->choice.kernel->prepare)
+        RINGX_TRY(plan->choice.kernel->prepare(&plan->shape));
     size_t forward = plan->forward.schedule.n_steps, backward = plan->backward.schedule.n_steps;
     return plan->device->lanes_create(&plan->lanes, o->stream, plan->one_lane, forward > backward ? forward : backward,
                                       o->timeline);

@@ -72,12 +72,13 @@ static void run_lane(ringx_lanes *lanes, const ringx_walk *walk, int lane)
     }
 }
 
-/* Both lanes on one thread: transfers first, as far as they can go. */
+/* Both lanes on one thread: transfers first, as far as they can go, or computation. */
 static void run_both(ringx_lanes *lanes, const ringx_walk *walk)
 {
     while (!finished(lanes, walk, RINGX_COMM_LANE) || !finished(lanes, walk, RINGX_COMPUTE_LANE)) {
-        bool comm = !finished(lanes, walk, RINGX_COMM_LANE) && ready(lanes, walk, RINGX_COMM_LANE);
-        run_step(lanes, walk, comm ? RINGX_COMM_LANE : RINGX_COMPUTE_LANE);
+        int first = walk->compute_first ? RINGX_COMPUTE_LANE : RINGX_COMM_LANE;
+        bool can = !finished(lanes, walk, first) && ready(lanes, walk, first);
+        run_step(lanes, walk, can ? first : 1 - first);
     }
     lanes->waited[RINGX_COMPUTE_LANE] = lanes->busy[RINGX_COMM_LANE];
 }

@@ -162,7 +162,11 @@ static ringx_status enqueue_step(void *context, uint32_t step, int lane, void *u
 static ringx_status cuda_walk(ringx_lanes *lanes, const ringx_walk *walk)
 {
     enqueue q = {.lanes = lanes, .walk = walk};
-    ringx_walk host = {.track = walk->track, .run = enqueue_step, .context = &q, .one_lane = walk->one_lane};
+    ringx_walk host = {.track = walk->track,
+                       .run = enqueue_step,
+                       .context = &q,
+                       .one_lane = walk->one_lane,
+                       .compute_first = walk->compute_first};
     size_t transfers = walk->track->count[RINGX_COMM_LANE];
     CUDA_TRY(cudaEventRecord(lanes->fork, lanes->stream[RINGX_COMPUTE_LANE]));
     if (transfers)

@@ -27,7 +27,8 @@ typedef struct ringx_walk {
     void *context;
     ringx_stamp *stamps; /* indexed by step; NULL: do not record */
     ringx_timing *timing;
-    bool one_lane; /* the transport cannot be driven from another thread: interleave on the caller's */
+    bool one_lane;      /* the transport cannot be driven from another thread: interleave on the caller's */
+    bool compute_first; /* one lane: computation before transfers, as far as it can go, not after them */
 } ringx_walk;
 
 typedef struct ringx_lanes ringx_lanes;

@@ -35,6 +35,16 @@ static inline cudaError_t ringx__cuda_launch(void (*kernel)(A...), dim3 grid, un
     void *pointers[] = {&arguments...};
     return cudaLaunchKernel((const void *)kernel, grid, dim3(threads), pointers, smem, (cudaStream_t)stream);
 }
+
+/* Loads a kernel, and lets it have so much shared memory. */
+static inline cudaError_t ringx__cuda_load(const void *kernel, int smem_bytes)
+{
+    cudaFuncAttributes attributes;
+    cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+    return error != cudaSuccess || smem_bytes == 0
+               ? error
+               : cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, smem_bytes);
+}
 #endif
 
 #define RINGX_LOG2E 1.4426950408889634f

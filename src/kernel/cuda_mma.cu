@@ -109,8 +109,6 @@ ringx_status launch(const ringx_mma_variant *v, void (*kernel)(ringx_mma_params)
     if (blocks > INT32_MAX)
         RINGX_FAIL(RINGX_UNSUPPORTED, "%lld tiles in one job; at most %d", (long long)blocks, INT32_MAX);
     RINGX_CUDA_TRY(
-        cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v->smem_bytes));
-    RINGX_CUDA_TRY(
         ringx__cuda_launch(kernel, dim3((unsigned)blocks), (unsigned)v->threads, (size_t)v->smem_bytes, stream, p));
     return RINGX_OK;
 }
@@ -207,6 +205,17 @@ size_t scratch_bytes(const ringx_shape *shape, int64_t q_heads, int64_t, int64_t
     return bytes;
 }
 
+ringx_status prepare(const ringx_shape *shape)
+{
+    for (int backward = 0; backward < 2; backward++) {
+        const ringx_mma_variant *v = variant(shape, backward);
+        RINGX_CUDA_TRY(ringx__cuda_load((const void *)v->kernel, v->smem_bytes));
+        if (v->second)
+            RINGX_CUDA_TRY(ringx__cuda_load((const void *)v->second, v->smem_bytes));
+    }
+    return RINGX_OK;
+}
+
 ringx_status forward(const ringx_job *job)
 {
     return run(job, false);
@@ -223,4 +232,5 @@ extern "C" const ringx_kernel ringx__kernel_cuda_mma = {
     "cuda-mma", "mma.sync and cp.async, sm_80 and later, any strides",
     RINGX_CUDA, available,
     supports,   scratch_bytes,
-    forward,    backward};
+    prepare,    forward,
+    backward};

@@ -302,6 +302,21 @@ size_t scratch_bytes(const ringx_shape *shape, int64_t, int64_t, int64_t, int, b
     return ringx__cuda_mask_bytes(shape);
 }
 
+template <typename T> ringx_status load()
+{
+    RINGX_CUDA_TRY(ringx__cuda_load((const void *)forward_rows<T>, 0));
+    RINGX_CUDA_TRY(ringx__cuda_load((const void *)backward_queries<T>, 0));
+    RINGX_CUDA_TRY(ringx__cuda_load((const void *)backward_keys<T>, 0));
+    return RINGX_OK;
+}
+
+ringx_status prepare(const ringx_shape *shape)
+{
+    return shape->dtype == RINGX_F32    ? load<float>()
+           : shape->dtype == RINGX_BF16 ? load<__nv_bfloat16>()
+                                        : load<__half>();
+}
+
 ringx_status forward(const ringx_job *job)
 {
     return run(job, false);
@@ -318,4 +333,5 @@ extern "C" const ringx_kernel ringx__kernel_cuda_ref = {
     "cuda-ref", "one thread a row, any head_dim; the truth on the device",
     RINGX_CUDA, available,
     supports,   scratch_bytes,
-    forward,    backward};
+    prepare,    forward,
+    backward};

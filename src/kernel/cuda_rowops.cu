@@ -73,6 +73,36 @@ __global__ void rescale_rows(geometry g, ringx_view acc, ringx_rows m, ringx_row
     }
 }
 
+/* Eight neighbouring elements, or a plain loop where rows are not aligned for it. */
+template <typename T> struct alignas(8 * sizeof(T) < 16 ? 8 * sizeof(T) : 16) eight {
+    T x[8];
+};
+
+/* A row is lanes threads' (a power of two, at most a warp). */
+template <typename T>
+__global__ void delta_rows8(geometry g, int lanes, ringx_view out, ringx_view dout, ringx_rows delta)
+{
+    int lane = (int)threadIdx.x % lanes;
+    int64_t each = blockDim.x / lanes;
+    for (int64_t row = (int64_t)blockIdx.x * each + threadIdx.x / lanes;; row += gridDim.x * each) {
+        row_index i;
+        bool mine = my_row(g, row, &i);
+        float sum = 0;
+        if (__all_sync(0xffffffffu, !mine))
+            return;
+        for (int64_t d = 8 * lane; mine && d < g.dim; d += 8 * lanes) {
+            eight<T> a = *(const eight<T> *)(row_of<T>(out, i) + d), b = *(const eight<T> *)(row_of<T>(dout, i) + d);
+#pragma unroll
+            for (int e = 0; e < 8; e++)
+                sum += ringx_number<T>::up(a.x[e]) * ringx_number<T>::up(b.x[e]);
+        }
+        for (int step = lanes / 2; step; step /= 2)
+            sum += __shfl_xor_sync(0xffffffffu, sum, step);
+        if (mine && lane == 0)
+            *row_of(delta, i) = sum;
+    }
+}
+
 template <typename T> __global__ void delta_rows(geometry g, ringx_view out, ringx_view dout, ringx_rows delta)
 {
     int lane = threadIdx.x % 32;
@@ -88,25 +118,20 @@ template <typename T> __global__ void delta_rows(geometry g, ringx_view out, rin
     }
 }
 
-/* Four elements a thread where everything is aligned for it. */
-template <typename T> struct four {
-    T x[4];
-};
-
-template <typename From, typename To> __global__ void copy_rows4(geometry g, ringx_view from, ringx_view to)
+/* All heads of a token lie together: rows of width elements.  I: an integer that counts all eights. */
+template <typename I, typename From, typename To>
+__global__ void copy_tokens8(I all, I eights, I tokens, ringx_view from, ringx_view to)
 {
-    int64_t quads = g.dim / 4, all = g.rows * quads;
-    for (int64_t n = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; n < all; n += (int64_t)gridDim.x * blockDim.x) {
-        row_index i;
-        my_row(g, n / quads, &i);
-        int64_t d = n % quads * 4;
-        struct alignas(4 * sizeof(From)) vector_from : four<From> {
-        } a = *(const vector_from *)(row_of<From>(from, i) + d);
-        struct alignas(4 * sizeof(To)) vector_to : four<To> {
-        } b;
-        for (int e = 0; e < 4; e++)
-            b.x[e] = ringx_number<To>::down(ringx_number<From>::up(a.x[e]));
-        *(vector_to *)(row_of<To>(to, i) + d) = b;
+    for (I n = (I)blockIdx.x * (I)blockDim.x + (I)threadIdx.x; n < all; n += (I)gridDim.x * (I)blockDim.x) {
+        I row = n / eights, at = n - row * eights, b = row / tokens, t = row - b * tokens;
+        const From *x = (const From *)from.data + b * from.batch_stride + t * from.token_stride;
+        To *y = (To *)to.data + b * to.batch_stride + t * to.token_stride;
+        eight<From> a = *(const eight<From> *)(x + 8 * (int64_t)at);
+        eight<To> c;
+#pragma unroll
+        for (int e = 0; e < 8; e++)
+            c.x[e] = ringx_number<To>::down(ringx_number<From>::up(a.x[e]));
+        *(eight<To> *)(y + 8 * (int64_t)at) = c;
     }
 }
 
@@ -207,38 +232,58 @@ ringx_status rescale(const ringx_shape *shape, int64_t tokens, int64_t heads, ri
     return RINGX_OK;
 }
 
+bool eights(const ringx_view &v, size_t element)
+{
+    return (uintptr_t)v.data % (element < 4 ? 8 * element : 16) == 0 && v.batch_stride % 8 == 0 &&
+           v.token_stride % 8 == 0 && v.head_stride % 8 == 0;
+}
+
+template <typename T>
+ringx_status delta_as(const geometry &g, ringx_view out, ringx_view dout, ringx_rows delta, cudaStream_t s)
+{
+    int lanes = 1;
+    while (lanes < 32 && 8 * lanes < g.dim)
+        lanes *= 2;
+    if (g.dim % 8 == 0 && eights(out, sizeof(T)) && eights(dout, sizeof(T)))
+        RINGX_CUDA_TRY(
+            ringx__cuda_launch(delta_rows8<T>, grid_of(g.rows, 256 / lanes), 256, 0, s, g, lanes, out, dout, delta));
+    else
+        RINGX_CUDA_TRY(
+            ringx__cuda_launch(delta_rows<T>, grid_of(g.rows, WARPS), WARPS * 32, 0, s, g, out, dout, delta));
+    return RINGX_OK;
+}
+
 ringx_status delta_of(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view out, ringx_view dout,
                       ringx_rows delta, int, void *stream)
 {
     geometry g = geometry_of(shape, tokens, heads, shape->value_dim);
     if (g.rows == 0)
         return RINGX_OK;
-    unsigned grid = grid_of(g.rows, WARPS);
     cudaStream_t s = (cudaStream_t)stream;
     if (shape->dtype == RINGX_F32)
-        RINGX_CUDA_TRY(ringx__cuda_launch(delta_rows<float>, grid, WARPS * 32, 0, s, g, out, dout, delta));
-    else if (shape->dtype == RINGX_BF16)
-        RINGX_CUDA_TRY(ringx__cuda_launch(delta_rows<__nv_bfloat16>, grid, WARPS * 32, 0, s, g, out, dout, delta));
-    else
-        RINGX_CUDA_TRY(ringx__cuda_launch(delta_rows<__half>, grid, WARPS * 32, 0, s, g, out, dout, delta));
-    return RINGX_OK;
+        return delta_as<float>(g, out, dout, delta, s);
+    return shape->dtype == RINGX_BF16 ? delta_as<__nv_bfloat16>(g, out, dout, delta, s)
+                                      : delta_as<__half>(g, out, dout, delta, s);
 }
 
-bool fours(const ringx_view &v, int64_t bytes)
+bool together(const ringx_view &v, const geometry &g)
 {
-    return (uintptr_t)v.data % (uintptr_t)(4 * bytes) == 0 && v.batch_stride % 4 == 0 && v.token_stride % 4 == 0 &&
-           v.head_stride % 4 == 0;
+    return v.head_stride == g.dim || g.heads == 1;
 }
 
 template <typename From, typename To>
 ringx_status copy_as(const geometry &g, ringx_view from, ringx_view to, cudaStream_t s)
 {
-    if (g.dim % 4 == 0 && fours(from, sizeof(From)) && fours(to, sizeof(To)))
-        RINGX_CUDA_TRY(
-            ringx__cuda_launch(copy_rows4<From, To>, grid_of(g.rows * (g.dim / 4), 256), 256, 0, s, g, from, to));
-    else
+    int64_t width = g.heads * g.dim, all = g.rows / g.heads * (width / 8);
+    if (width % 8 || !together(from, g) || !together(to, g) || !eights(from, sizeof(From)) || !eights(to, sizeof(To)))
         RINGX_CUDA_TRY(
             ringx__cuda_launch(copy_elements<From, To>, grid_of(g.rows, WARPS), WARPS * 32, 0, s, g, from, to));
+    else if (all < INT32_MAX / 2)
+        RINGX_CUDA_TRY(ringx__cuda_launch(copy_tokens8<uint32_t, From, To>, grid_of(all, 256), 256, 0, s, (uint32_t)all,
+                                          (uint32_t)(width / 8), (uint32_t)g.tokens, from, to));
+    else
+        RINGX_CUDA_TRY(ringx__cuda_launch(copy_tokens8<uint64_t, From, To>, grid_of(all, 256), 256, 0, s, (uint64_t)all,
+                                          (uint64_t)(width / 8), (uint64_t)g.tokens, from, to));
     return RINGX_OK;
 }
 
@@ -252,13 +297,42 @@ ringx_status copy_from(const geometry &g, ringx_view from, ringx_view to, ringx_
     return copy_as<From, __half>(g, from, to, s);
 }
 
+/* The same bytes elsewhere: by a copy engine, beside whatever the multiprocessors do. */
+ringx_status copy_bytes(const ringx_shape *shape, const geometry &g, ringx_view from, ringx_view to, size_t element,
+                        cudaStream_t s)
+{
+    int64_t rows = g.tokens, times = shape->batch;
+    if (from.batch_stride == g.tokens * from.token_stride && to.batch_stride == g.tokens * to.token_stride) {
+        rows *= times;
+        times = 1;
+    }
+    for (int64_t b = 0; b < times; b++)
+        RINGX_CUDA_TRY(cudaMemcpy2DAsync(
+            (char *)to.data + (size_t)(b * to.batch_stride) * element, (size_t)to.token_stride * element,
+            (const char *)from.data + (size_t)(b * from.batch_stride) * element, (size_t)from.token_stride * element,
+            (size_t)(g.heads * g.dim) * element, (size_t)rows, cudaMemcpyDeviceToDevice, s));
+    return RINGX_OK;
+}
+
+bool by_engine(const ringx_shape *shape, const geometry &g, const ringx_view &from, const ringx_view &to,
+               size_t element)
+{
+    const int64_t most_pitch = INT64_C(1) << 30, width = g.heads * g.dim;
+    return shape->batch <= 16 && together(from, g) && together(to, g) && from.token_stride >= width &&
+           to.token_stride >= width && from.token_stride * (int64_t)element < most_pitch &&
+           to.token_stride * (int64_t)element < most_pitch;
+}
+
 ringx_status copy(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view from,
                   ringx_dtype from_type, ringx_view to, ringx_dtype to_type, int, void *stream)
 {
     geometry g = geometry_of(shape, tokens, heads, dim);
+    size_t element = from_type == RINGX_F32 ? 4 : 2;
     if (g.rows == 0 || dim == 0)
         return RINGX_OK;
     cudaStream_t s = (cudaStream_t)stream;
+    if (from_type == to_type && by_engine(shape, g, from, to, element))
+        return copy_bytes(shape, g, from, to, element, s);
     if (from_type == RINGX_F32)
         return copy_from<float>(g, from, to, to_type, s);
     if (from_type == RINGX_BF16)
@@ -328,12 +402,47 @@ ringx_status fill(size_t count, float value, float *to, int, void *stream)
 {
     if (count == 0)
         return RINGX_OK;
-    RINGX_CUDA_TRY(
-        ringx__cuda_launch(fill_values, grid_of((int64_t)count, 1024), 256, 0, (cudaStream_t)stream, count, value, to));
+    if (value == 0)
+        RINGX_CUDA_TRY(cudaMemsetAsync(to, 0, count * sizeof *to, (cudaStream_t)stream));
+    else
+        RINGX_CUDA_TRY(ringx__cuda_launch(fill_values, grid_of((int64_t)count, 1024), 256, 0, (cudaStream_t)stream,
+                                          count, value, to));
     return RINGX_OK;
+}
+
+/* ---- loading ---- */
+
+template <typename... K> ringx_status load(K... kernels)
+{
+    for (const void *kernel : {(const void *)kernels...})
+        RINGX_CUDA_TRY(ringx__cuda_load(kernel, 0));
+    return RINGX_OK;
+}
+
+template <typename From, typename To> ringx_status load_pair()
+{
+    return load(copy_tokens8<uint32_t, From, To>, copy_tokens8<uint64_t, From, To>, copy_elements<From, To>,
+                convert_values<From, To>);
+}
+
+template <typename T> ringx_status load_of()
+{
+    RINGX_TRY((load_pair<T, T>()));
+    RINGX_TRY((load_pair<float, T>()));
+    RINGX_TRY((load_pair<T, float>()));
+    return load(finish_rows<T>, delta_rows<T>, delta_rows8<T>);
+}
+
+/* Any dtype: partial results travel in another one than the problem's. */
+ringx_status prepare(const ringx_shape *)
+{
+    RINGX_TRY(load_of<float>());
+    RINGX_TRY(load_of<__nv_bfloat16>());
+    RINGX_TRY(load_of<__half>());
+    return load(rescale_rows, copy_row_values, add_values, add_far_fours, fill_values);
 }
 
 } // namespace
 
-extern "C" const ringx_rowops ringx__rowops_cuda = {RINGX_CUDA, finish,  rescale, delta_of, copy,
-                                                    copy_rows,  convert, add,     add_far,  fill};
+extern "C" const ringx_rowops ringx__rowops_cuda = {RINGX_CUDA, prepare, finish, rescale, delta_of, copy,
+                                                    copy_rows,  convert, add,    add_far, fill};

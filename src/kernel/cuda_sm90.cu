@@ -114,7 +114,6 @@ ringx_status multiprocessors(int *count)
 
 template <typename P> ringx_status launch(const ringx_sm90_variant *v, int64_t grid, const P &params, void *stream)
 {
-    RINGX_CUDA_TRY(cudaFuncSetAttribute(v->kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v->smem_bytes));
     RINGX_CUDA_TRY(ringx__cuda_launch((void (*)(P))v->kernel, dim3((unsigned)grid), (unsigned)v->threads,
                                       (size_t)v->smem_bytes, stream, params));
     return RINGX_OK;
@@ -228,6 +227,11 @@ ringx_status forward_piece(const ringx_job *job, const ringx_sm90_variant *v, co
     return launch(v, tiles * columns < most ? tiles * columns : most, p, job->stream);
 }
 
+const ringx_sm90_variant *forward_variant(const ringx_shape *shape)
+{
+    return choose(shape->dtype == RINGX_BF16 ? ringx__sm90_forward_bf16 : ringx__sm90_forward_f16, shape);
+}
+
 ringx_status forward(const ringx_job *job)
 {
     const ringx_shape *shape = job->shape;
@@ -238,8 +242,7 @@ ringx_status forward(const ringx_job *job)
     if (job->fresh && job->final && job->keys > RINGX_SM90_KEYS)
         RINGX_FAIL(RINGX_UNSUPPORTED, "%zu key slices in one fresh and final job; at most %d, or give it a state",
                    job->keys, RINGX_SM90_KEYS);
-    const ringx_sm90_variant *v =
-        choose(shape->dtype == RINGX_BF16 ? ringx__sm90_forward_bf16 : ringx__sm90_forward_f16, shape);
+    const ringx_sm90_variant *v = forward_variant(shape);
     ringx_cuda_mask mask;
     RINGX_TRY(ringx__cuda_mask_of(job, &mask));
     int *counter = (int *)((char *)job->scratch + mask_bytes(shape));
@@ -400,10 +403,19 @@ size_t scratch_bytes(const ringx_shape *shape, int64_t q_heads, int64_t kv_heads
     return own > portable ? own : portable;
 }
 
+ringx_status prepare(const ringx_shape *shape)
+{
+    const ringx_sm90_variant *const variants[] = {forward_variant(shape), backward_variant(shape)};
+    for (const ringx_sm90_variant *v : variants)
+        RINGX_CUDA_TRY(ringx__cuda_load(v->kernel, v->smem_bytes));
+    return ringx__kernel_cuda_mma.prepare(shape);
+}
+
 } // namespace
 
 extern "C" const ringx_kernel ringx__kernel_cuda_sm90 = {
     "cuda-sm90", "Hopper: wgmma, bulk tensor copies, warp specialisation",
     RINGX_CUDA,  available,
     supports,    scratch_bytes,
-    forward,     backward};
+    prepare,     forward,
+    backward};

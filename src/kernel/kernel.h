@@ -77,6 +77,9 @@ typedef struct ringx_kernel {
      * key slices hold at most `tokens` tokens each in sum. */
     size_t (*scratch_bytes)(const ringx_shape *shape, int64_t q_heads, int64_t kv_heads, int64_t tokens, int threads,
                             bool backward);
+    /* Loads what jobs of this problem launch: a launch that must load first waits for the device, and so perhaps for
+     * ranks that wait for it.  NULL: nothing to load. */
+    ringx_status (*prepare)(const ringx_shape *shape);
     ringx_status (*forward)(const ringx_job *job);
     ringx_status (*backward)(const ringx_job *job);
 } ringx_kernel;
@@ -88,6 +91,7 @@ const ringx_kernel *ringx__kernel_at(size_t i);
  * shape->batch batches; `threads` may be 1 (they also run on the communication lane). */
 typedef struct ringx_rowops {
     ringx_device device;
+    ringx_status (*prepare)(const ringx_shape *shape); /* as a kernel's */
     /* out = acc / l (0 where l = 0), lse = ln 2·(m + log2 l) (-inf there) */
     ringx_status (*finish)(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view acc, ringx_rows m,
                            ringx_rows l, ringx_view out, ringx_rows lse, int threads, void *stream);

@@ -159,10 +159,27 @@ static ringx_status add_groups(ringx_schedule *s)
 
 /* ---- build ---- */
 
-/* Slice i of n: kv heads [i·heads/n, (i+1)·heads/n). */
-static void set_slice(ringx_geometry *g, int slice)
+/* The first kv head of slice i: a slice has half of the heads that are left, the last one all, none less than one. */
+static int64_t tapered(int64_t heads, int slices, int i)
+{
+    int64_t first = 0;
+    for (int s = 0; s < i; s++) {
+        int64_t left = heads - first, most = left - (slices - s - 1), half = (left + 1) / 2;
+        first += s + 1 == slices ? left : half < most ? half : most;
+    }
+    return first;
+}
+
+/* Slice i of n: kv heads [i·heads/n, (i+1)·heads/n).  Tapered, the first transfers of a forward and the last of a
+ * backward, which nothing hides, are those of small slices. */
+static void set_slice(ringx_geometry *g, int slice, bool backward)
 {
     int64_t heads = g->shape->kv_heads, first = slice * heads / g->slices, end = (slice + 1) * heads / g->slices;
+    int from_large = backward ? slice : g->slices - 1 - slice;
+    if (g->taper && g->slices <= heads) {
+        first = tapered(heads, g->slices, from_large);
+        end = tapered(heads, g->slices, from_large + 1);
+    }
     g->slice = slice;
     g->kv_head = (int32_t)first;
     g->kv_heads = (int32_t)(end - first);
@@ -182,7 +199,7 @@ ringx_status ringx__schedule_build(ringx_schedule *s, ringx_emit emit, const rin
         ringx__emit_delta(s);
     }
     for (int slice = 0; slice < geometry->slices && s->status == RINGX_OK; slice++) {
-        set_slice(&s->geometry, slice);
+        set_slice(&s->geometry, slice, backward);
         emit(s, &s->geometry);
     }
     ringx__pools_free(s);

@@ -113,6 +113,8 @@ typedef struct ringx_geometry { /* what an algorithm may know */
     int ranks_per_node; /* two-level: a divisor of ranks, 1 … ranks; nodes are consecutive ranks */
     bool two_level;
     int slice, slices;                          /* which slice this call writes */
+    bool taper;                                 /* slices are halves of what is left, small where transfers show */
+    bool joined;                                /* the own tile goes with the first arrival if it need not hide it */
     int32_t kv_head, kv_heads, q_head, q_heads; /* the slice's heads */
     ringx_dtype wire;                           /* of partial results on the wire */
     int32_t parts; /* headswap: pieces each kv head's query group is cut into; depends on no slicing */

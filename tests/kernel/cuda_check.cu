@@ -373,7 +373,9 @@ struct state {
             }
             job.query = q_part.data();
             job.key = k_part.data();
-            ringx_status status = backward ? kernel->backward(&job) : kernel->forward(&job);
+            ringx_status status = kernel->prepare(&shape);
+            if (status == RINGX_OK)
+                status = backward ? kernel->backward(&job) : kernel->forward(&job);
             if (status == RINGX_UNSUPPORTED && fresh && final)
                 return false;
             must(status, kernel->name);
@@ -733,10 +735,10 @@ cuda_check_attention(const char *name, int backward, int ordered, int64_t batch,
     job.threads = 1;
     job.stream = stream;
     job.ordered = ordered;
-    ringx_status status = RINGX_OK;
+    ringx_status status = kernel_named(name)->prepare(&shape);
     if (backward == 2)
         status = ringx__rowops_cuda.delta(&shape, tokens, q_heads, s.out, s.dout, s.delta, 1, stream);
-    else
+    else if (status == RINGX_OK)
         status = backward ? kernel_named(name)->backward(&job) : kernel_named(name)->forward(&job);
     if (status != RINGX_OK)
         printf("%s: %s\n", name, ringx_last_error());

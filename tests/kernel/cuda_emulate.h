@@ -48,6 +48,11 @@ static inline cudaError_t ringx__cuda_launch(void (*kernel)(A...), dim3 grid, un
     return cudaSuccess;
 }
 
+static inline cudaError_t ringx__cuda_load(const void *, int)
+{
+    return cudaSuccess;
+}
+
 template <typename T> static inline T min(T a, T b)
 {
     return a < b ? a : b;
@@ -89,6 +94,11 @@ static inline int __any_sync(unsigned, int value)
     for (int step = 1; step < 32; step *= 2)
         value |= __shfl_xor_sync(0xffffffffu, value, step);
     return value;
+}
+
+static inline int __all_sync(unsigned mask, int value)
+{
+    return !__any_sync(mask, !value);
 }
 
 template <typename T> static inline T atomicAdd(T *to, T value)

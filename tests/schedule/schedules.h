@@ -15,6 +15,7 @@ typedef struct world { /* all ranks on paper */
     ringx_layout layout;
     int ranks, lookahead, slices, head_ranks, ranks_per_node;
     ringx_dtype wire;
+    bool taper, joined;
     bool backward;
     ringx_schedule *schedules;
     const ringx_schedule **list;
@@ -40,6 +41,8 @@ static inline ringx_geometry world_geometry(const world *w, int rank)
                             .ranks_per_node = w->ranks_per_node,
                             .two_level = w->preset->two_level && w->ranks_per_node > 1 && w->ranks_per_node < w->ranks,
                             .slices = w->slices,
+                            .taper = w->taper,
+                            .joined = w->joined,
                             .wire = w->wire,
                             .parts = ringx__headswap_parts(&w->shape, w->head_ranks),
                             .shape = &w->shape,

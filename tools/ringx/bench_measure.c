@@ -17,6 +17,7 @@ typedef struct timed { /* one rank's part */
     bool backward;
     ringx_device device;
     int64_t tokens, *positions;
+    int threads; /* this rank's share of the cores */
     field fields[TENSORS];
     guarded workspace;
     placed placed;
@@ -49,9 +50,11 @@ static double peak_bytes(void)
 
 /* ---- tensors ---- */
 
-typedef void (*row_visit)(timed *t, tensor_id id, void *row, uint64_t first, size_t count, void *context);
+typedef void (*row_visit)(timed *t, tensor_id id, void *row, uint64_t first, size_t count, int64_t number,
+                          void *context);
 
-/* Rows of a packed local tensor; first: the row's first element in the global tensor.  lse: one element a row. */
+/* Rows of a packed local tensor, in any order; first: the row's first element in the global tensor; number: of the row
+ * here.  lse: one element a row. */
 static void each_row(timed *t, tensor_id id, row_visit visit, void *context)
 {
     int64_t s[4];
@@ -60,16 +63,19 @@ static void each_row(timed *t, tensor_id id, row_visit visit, void *context)
     int64_t outer = lse ? s[0] * s[2] : s[0], width = lse ? 1 : s[2] * s[3];
     size_t bytes = t->fields[id].element_bytes;
     char *data = t->fields[id].tensor.data;
+    int threads = t->threads;
+#pragma omp parallel for num_threads(threads) schedule(static) collapse(2)
     for (int64_t o = 0; o < outer; o++)
         for (int64_t i = 0; i < t->tokens; i++) {
             uint64_t row = (uint64_t)(o * t->problem.tokens + t->positions[i]);
             visit(t, id, data + (size_t)((o * t->tokens + i) * width) * bytes, row * (uint64_t)width, (size_t)width,
-                  context);
+                  o * t->tokens + i, context);
         }
 }
 
-static void fill_row(timed *t, tensor_id id, void *row, uint64_t first, size_t count, void *context)
+static void fill_row(timed *t, tensor_id id, void *row, uint64_t first, size_t count, int64_t number, void *context)
 {
+    (void)number;
     (void)context;
     random_fill(t->problem.dtype, random_word(t->settings->seed, (uint64_t)id), first, 1, row, count);
 }
@@ -78,18 +84,19 @@ typedef struct sums {
     double projection, square;
 } sums;
 
-static void sum_row(timed *t, tensor_id id, void *row, uint64_t first, size_t count, void *context)
+static void sum_row(timed *t, tensor_id id, void *row, uint64_t first, size_t count, int64_t number, void *context)
 {
-    sums *total = context;
+    sums *total = (sums *)context + number, mine = {0, 0};
     uint64_t key = random_word(t->settings->seed, 100 + (uint64_t)id);
     for (size_t i = 0; i < count; i++) {
         bool single = id == T_LSE || t->problem.dtype == RINGX_F32;
         double x = single ? (double)((float *)row)[i] : (double)half_to_float(t->problem.dtype, ((uint16_t *)row)[i]);
         if (isinf(x) && x < 0 && id == T_LSE)
             x = 0; /* a row without keys */
-        total->projection += (random_word(key, first + i) & 1) ? x : -x;
-        total->square += x * x;
+        mine.projection += (random_word(key, first + i) & 1) ? x : -x;
+        mine.square += x * x;
     }
+    *total = mine;
 }
 
 static int create(timed *t)
@@ -217,23 +224,41 @@ static void report(timed *t, measurement *m)
     m->peak_bytes = bytes[1];
 }
 
-static void summarise(timed *t, measurement *m)
+static int64_t row_count(const timed *t, tensor_id id)
 {
-    for (tensor_id id = T_OUT; id < TENSORS; id++) {
-        sums total = {0, 0};
-        if (t->fields[id].memory)
-            each_row(t, id, sum_row, &total);
-        double both[2] = {total.projection, total.square};
+    return t->tokens * t->problem.batch * (id == T_LSE ? t->problem.q_heads : 1);
+}
+
+/* The same sums whatever the number of threads. */
+static int summarise(timed *t, measurement *m)
+{
+    sums *of_rows = allocate((size_t)row_count(t, T_LSE) * sizeof *of_rows);
+    int code = crew_agree(t->crew, of_rows ? CODE_GOOD : CODE_NO_MEMORY);
+    for (tensor_id id = T_OUT; id < TENSORS && !code; id++) {
+        double both[2] = {0, 0};
+        int64_t rows = t->fields[id].memory ? row_count(t, id) : 0;
+        if (rows)
+            each_row(t, id, sum_row, of_rows);
+        for (int64_t i = 0; i < rows; i++) {
+            both[0] += of_rows[i].projection;
+            both[1] += of_rows[i].square;
+        }
         crew_sum(t->crew, both, 2);
         m->projection[id] = both[0];
         m->norm[id] = sqrt(both[1]);
     }
+    free(of_rows);
+    return code;
 }
 
 int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, const char *timeline)
 {
-    timed t = {
-        .crew = c, .settings = s, .problem = settings_problem(s), .backward = !s->forward_only, .device = o->device};
+    timed t = {.crew = c,
+               .settings = s,
+               .problem = settings_problem(s),
+               .backward = !s->forward_only,
+               .device = o->device,
+               .threads = o->threads};
     *m = (measurement){.ranks = c->ranks};
     c->ops->barrier(c);
     if (c->leads_process)
@@ -250,7 +275,7 @@ int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, 
         code = crew_agree(c, placed_download(&t.placed));
     if (!code) {
         report(&t, m);
-        summarise(&t, m);
+        code = summarise(&t, m);
     }
     if (!code && timeline) {
         ringx_status status = ringx_plan_draw(t.plan, timeline);

@@ -225,7 +225,7 @@ static int bench_one(crew *c, bench_job *job, const checked *k, const char *pres
         if (!code && s->machine)
             code = forecast(s, preset, c->ranks, o.threads, job->forecast);
         for (int pass = 0; pass <= !s->forward_only && !code; pass++) {
-            double alone = job->baseline.pass[pass].median_s / (c->in_process ? 1 : c->ranks);
+            double alone = job->baseline.pass[pass].median_s / (c->in_process && s->device == RINGX_CPU ? 1 : c->ranks);
             add_row(job, preset, pass, &m, error, s->baseline ? alone / m.pass[pass].median_s : NAN);
         }
     }
