@@ -84,6 +84,10 @@ void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
     if (last)
         ringx__grad(s, &q, &dq, 1, &own, &own_dkv, 1);
     ringx__store(s, dq);
-    ringx__add(s, travelling, own_dkv, 1);
-    ringx__unpack(s, own_dkv, 1);
+    if (g->joined) {
+        ringx__unpack_sum(s, own_dkv, travelling, 1);
+    } else {
+        ringx__add(s, travelling, own_dkv, 1);
+        ringx__unpack(s, own_dkv, 1);
+    }
 }

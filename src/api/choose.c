@@ -13,6 +13,9 @@
 /* Key runs that every CUDA kernel takes in one launch; ranks up to which each of their stages is cut into slices. */
 enum { MOST_JOINED_RUNS = 24, MOST_SLICED_RANKS = 4 };
 
+/* Queries of a CUDA kernel's tile; tiles that one slice's share of the heads should have. */
+enum { TILE_ROWS = 128, LEAST_TILES = 2000 };
+
 static const char *kernel_name(size_t i)
 {
     const ringx_kernel *kernel = ringx__kernel_at(i);
@@ -129,6 +132,15 @@ static int choose_slices(const ringx_choice *c, const ringx_shape *shape, int ra
     return (int)(most < 1 ? 1 : most < 4 ? most : 4);
 }
 
+/* Slices of a forward on a GPU, where a kernel needs many tiles for its multiprocessors to end together. */
+static int sliced_forward(const ringx_choice *c, const ringx_shape *shape, int ranks)
+{
+    int64_t tiles = shape->batch * shape->q_heads * (shape->tokens / ranks / TILE_ROWS), most = tiles / LEAST_TILES;
+    if (ranks <= 2) /* the own tile hides it all */
+        return 1;
+    return (int)(most < 1 ? 1 : most < c->slices ? most : c->slices);
+}
+
 static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const ringx_shape *shape, int ranks,
                                   int node_ranks, const ringx_preset_entry *preset)
 {
@@ -151,6 +163,7 @@ static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const
         c->head_ranks =
             o->head_ranks ? o->head_ranks : choose_head_ranks(shape, ranks, c->ranks_per_node, preset->two_level);
     c->slices = o->slices ? o->slices : choose_slices(c, shape, ranks);
+    c->forward_slices = c->taper ? sliced_forward(c, shape, ranks) : c->slices;
     return RINGX_OK;
 }
 
@@ -231,6 +244,7 @@ ringx_status ringx__choice_schedule(ringx_schedule *schedule, const ringx_choice
                                     bool backward)
 {
     ringx_geometry geometry = ringx__choice_geometry(c, shape, rank);
+    geometry.slices = backward ? c->slices : c->forward_slices;
     ringx_emit emit = backward ? c->algo->backward : c->algo->forward;
     if (c->layout.ranks == 1)
         emit = backward ? ringx__local_backward : ringx__local_forward;

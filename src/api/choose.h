@@ -10,7 +10,7 @@ typedef struct ringx_choice {
     const char *preset; /* a table's string, or "custom" */
     const ringx_algo *algo;
     ringx_layout layout;
-    int lookahead, slices, head_ranks, ranks_per_node, threads;
+    int lookahead, slices, forward_slices, head_ranks, ranks_per_node, threads;
     bool two_level, taper, joined; /* as in ringx_geometry */
     ringx_dtype wire;
     const ringx_kernel *kernel;

@@ -131,6 +131,8 @@ static ringx_status build_within_limit(ringx_plan *plan, const ringx_options *o)
     for (int i = 0; i < tries; i++) {
         int64_t over = 0; /* the workspace, where it is over the limit */
         plan->choice.slices = slices_to_try(preferred, kv_heads, i);
+        if (!plan->choice.taper)
+            plan->choice.forward_slices = plan->choice.slices;
         ringx_status status = build(plan);
         if (status == RINGX_OK && o->workspace_limit && plan->workspace_bytes > o->workspace_limit)
             over = (int64_t)plan->workspace_bytes;
@@ -240,9 +242,9 @@ static ringx_status prepare(ringx_plan *plan, const ringx_options *o)
     plan->rowops = ringx__rowops(o->device);
     if (!plan->rowops)
         RINGX_FAIL(RINGX_UNSUPPORTED, "this build has no row operations for the device");
-    RINGX_TRY(ringx__program_prepare(&plan->forward, o->timeline));
+    RINGX_TRY(ringx__program_prepare(&plan->forward, plan->choice.kernel, o->timeline));
     if (!plan->forward_only)
-        RINGX_TRY(ringx__program_prepare(&plan->backward, o->timeline));
+        RINGX_TRY(ringx__program_prepare(&plan->backward, plan->choice.kernel, o->timeline));
     RINGX_TRY(connect_data(plan));
     if (plan->rowops->prepare)
         RINGX_TRY(plan->rowops->prepare(&plan->shape));

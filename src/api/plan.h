@@ -17,6 +17,8 @@ typedef struct ringx_program { /* one direction, ready to run */
     ringx_track track;
     ringx_pairs *pairs; /* by step */
     uint8_t *live;
+    uint8_t *fresh; /* by operand: dK,dV that a grad starts; by step: a clear that need not be run */
+    uint8_t *needless;
     ringx_query_slice *query; /* room for the largest step, filled while executing */
     ringx_key_slice *key;
     size_t *bytes, *offsets; /* room for collectives, one an operand */
@@ -47,7 +49,7 @@ struct ringx_plan {
 };
 
 /* Everything a program needs beside its schedule, so that executing allocates nothing. */
-ringx_status ringx__program_prepare(ringx_program *program, bool timeline);
+ringx_status ringx__program_prepare(ringx_program *program, const ringx_kernel *kernel, bool timeline);
 void ringx__program_free(ringx_program *program);
 
 /* Runs one step of a program; context for ringx_walk. */

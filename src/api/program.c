@@ -60,7 +60,39 @@ static void *room(size_t count, size_t element)
     return calloc(count ? count : 1, element);
 }
 
-ringx_status ringx__program_prepare(ringx_program *p, bool timeline)
+static bool overlap(const ringx_operand *a, const ringx_operand *b)
+{
+    return a->buffer == b->buffer && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+}
+
+/* The step that first touches a cleared block: if it is a grad that adds to just this block, the operand; else NULL. */
+static const ringx_operand *first_sum(const ringx_schedule *s, size_t clear)
+{
+    const ringx_operand *block = &s->operands[s->steps[clear].operand];
+    for (size_t i = clear + 1; i < s->n_steps; i++)
+        for (uint32_t j = 0; j < s->steps[i].operands; j++) {
+            const ringx_operand *o = &s->operands[s->steps[i].operand + j];
+            if (overlap(o, block))
+                return s->steps[i].op == RINGX_GRAD && o->offset == block->offset && o->bytes == block->bytes ? o
+                                                                                                              : NULL;
+        }
+    return NULL;
+}
+
+/* Clears of dK,dV that a grad overwrites, with kernels that can. */
+static void find_needless(ringx_program *p)
+{
+    const ringx_schedule *s = &p->schedule;
+    for (size_t i = 0; i < s->n_steps; i++) {
+        const ringx_step *step = &s->steps[i];
+        const ringx_operand *o =
+            step->op == RINGX_CLEAR && s->operands[step->operand].kind == RINGX_DKV ? first_sum(s, i) : NULL;
+        if (o)
+            p->needless[i] = p->fresh[o - s->operands] = true;
+    }
+}
+
+ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel, bool timeline)
 {
     const ringx_schedule *s = &p->schedule;
     size_t most_queries = 0, most_keys = 0, pairs = 0, most_operands = 0;
@@ -81,18 +113,22 @@ ringx_status ringx__program_prepare(ringx_program *p, bool timeline)
         most_keys = keys > most_keys ? keys : most_keys;
     }
     p->live = room(pairs, 1);
+    p->fresh = room(s->n_operands, 1);
+    p->needless = room(s->n_steps, 1);
     p->query = room(most_queries, sizeof *p->query);
     p->key = room(most_keys, sizeof *p->key);
     p->bytes = room(most_operands, sizeof *p->bytes);
     p->offsets = room(most_operands, sizeof *p->offsets);
     p->message = room(most_operands, sizeof *p->message);
     p->stamps = timeline ? room(s->n_steps, sizeof *p->stamps) : NULL;
-    if (!p->pairs || !p->live || !p->query || !p->key || !p->bytes || !p->offsets || !p->message ||
-        (timeline && !p->stamps))
+    if (!p->pairs || !p->live || !p->fresh || !p->needless || !p->query || !p->key || !p->bytes || !p->offsets ||
+        !p->message || (timeline && !p->stamps))
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory to prepare %zu steps and %zu pairs", s->n_steps, pairs);
     for (size_t i = 0; i < s->n_steps; i++)
         if (tiled(&s->steps[i]))
             p->pairs[i].any = live_pairs(s, &s->steps[i], p->live + p->pairs[i].first);
+    if (kernel->starts_keys)
+        find_needless(p);
     p->track = ringx__schedule_track(s);
     p->traffic = ringx__schedule_traffic(s);
     return RINGX_OK;
@@ -103,6 +139,8 @@ void ringx__program_free(ringx_program *p)
     ringx__schedule_free(&p->schedule);
     free(p->pairs);
     free(p->live);
+    free(p->fresh);
+    free(p->needless);
     free(p->query);
     free(p->key);
     free(p->bytes);

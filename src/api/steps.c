@@ -163,6 +163,7 @@ static size_t fill_keys(const ringx_execution *e, const ringx_step *step)
             if (grad) {
                 slice->dk = view_from(view_of(e, grad, 0), token, sizeof(float));
                 slice->dv = view_from(view_of(e, grad, 1), token, sizeof(float));
+                slice->fresh = e->program->fresh[grad - e->program->schedule.operands];
             }
         }
     }
@@ -213,12 +214,30 @@ static size_t fill_queries(const ringx_execution *e, const ringx_step *step)
     return n;
 }
 
+static ringx_status clear(const ringx_execution *e, const ringx_operand *o, void *stream)
+{
+    return e->plan->rowops->fill((size_t)o->bytes / sizeof(float), 0, (float *)(void *)address(e, o),
+                                 e->plan->choice.threads, stream);
+}
+
+/* What a grad without live pairs would have started. */
+static ringx_status clear_fresh(const ringx_execution *e, const ringx_step *step, void *stream)
+{
+    cursor grads = operands_of(e, step, KIND(RINGX_DKV));
+    for (const ringx_operand *o; (o = next(&grads));)
+        if (e->program->fresh[o - e->program->schedule.operands])
+            RINGX_TRY(clear(e, o, stream));
+    return RINGX_OK;
+}
+
 static ringx_status run_tiles(const ringx_execution *e, uint32_t number, void *stream)
 {
     const ringx_plan *plan = e->plan;
     const ringx_step *step = &e->program->schedule.steps[number];
     const ringx_pairs *pairs = &e->program->pairs[number];
-    if (!pairs->any && !(step->op == RINGX_ATTEND && (step->fresh || step->final)))
+    if (!pairs->any && step->op == RINGX_GRAD)
+        return clear_fresh(e, step, stream);
+    if (!pairs->any && !step->fresh && !step->final)
         return RINGX_OK;
     cursor queries = operands_of(e, step, KIND(RINGX_Q) | KIND(RINGX_QDO)), keys = operands_of(e, step, KIND(RINGX_KV));
     const ringx_operand *q = next(&queries), *k = next(&keys);
@@ -263,6 +282,18 @@ static ringx_status store(const ringx_execution *e, const ringx_operand *from, c
                      shape->dtype, threads, stream);
 }
 
+/* dK,dV: two blocks from a on. */
+static ringx_status store_sum(const ringx_execution *e, const ringx_operand *a, const ringx_operand *to, void *stream)
+{
+    const ringx_plan *plan = e->plan;
+    const ringx_shape *shape = &plan->shape;
+    for (int part = 0; part < 2; part++)
+        RINGX_TRY(plan->rowops->copy_sum(shape, tokens_of(plan, to), to->heads,
+                                         part ? shape->value_dim : shape->head_dim, view_of(e, a, part),
+                                         view_of(e, a + 1, part), view_of(e, to, part), shape->dtype, stream));
+    return RINGX_OK;
+}
+
 static ringx_status pack(const ringx_execution *e, const ringx_step *step, void *stream)
 {
     const ringx_plan *plan = e->plan;
@@ -304,7 +335,7 @@ ringx_status ringx__step_compute(const ringx_execution *e, uint32_t number, void
         return ops->delta(shape, plan->local_tokens, a->heads, view_of(e, a, 0), view_of(e, b, 1),
                           block_rows(e, b + 1, 0), threads, stream);
     case RINGX_CLEAR:
-        return ops->fill((size_t)a->bytes / sizeof(float), 0, (float *)(void *)address(e, a), threads, stream);
+        return e->program->needless[number] ? RINGX_OK : clear(e, a, stream);
     case RINGX_ADD:
         return ops->add((size_t)a->bytes / sizeof(float), (float *)(void *)address(e, a),
                         (float *)(void *)address(e, b), threads, stream);
@@ -379,7 +410,7 @@ ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t number, voi
     if (step->op == RINGX_PACK)
         return pack(e, step, stream);
     if (step->op == RINGX_UNPACK)
-        return store(e, a, a + 1, 1, stream);
+        return step->operands == 3 ? store_sum(e, a, a + 2, stream) : store(e, a, a + 1, 1, stream);
     if (step->op == RINGX_CONVERT)
         return plan->rowops->convert(elements(e, a), address(e, a), wire_type(plan, a), address(e, a + 1),
                                      wire_type(plan, a + 1), 1, stream);

@@ -49,6 +49,7 @@ typedef struct peer_comm {
     const char *base_of_record; /* the workspace, while recording */
     bool recording, attached, released;
     ringx_status status; /* of recording */
+    size_t *turns;       /* [ranks] */
     int pass;
     void *stream; /* of the last call */
 } peer_comm;
@@ -206,26 +207,56 @@ static ringx_status through_inner(peer_comm *c, const ringx_message *sends, size
     return all ? c->inner->ops->exchange(c->inner, c->message, n[0], c->message + n[0], n[1], call) : RINGX_OK;
 }
 
+/* Is this message the turn-th of its pair?  count: of its pair's messages so far, by rank. */
+static bool is_turn(const peer_comm *c, const ringx_message *m, size_t *count, size_t turn)
+{
+    return m->bytes && reaches(c, m->peer) && count[m->peer]++ == turn;
+}
+
+static void forget_turns(const peer_comm *c)
+{
+    memset(c->turns, 0, (size_t)c->base.ranks * sizeof *c->turns);
+}
+
+/* The turn-th messages of all pairs; *more: there were any. */
+static ringx_status exchange_turn(peer_comm *c, const ringx_message *sends, size_t n_sends,
+                                  const ringx_message *receives, size_t n_receives, size_t turn, bool *more,
+                                  const ringx_call *call)
+{
+    *more = false;
+    forget_turns(c);
+    for (size_t i = 0; i < n_sends; i++)
+        if (is_turn(c, &sends[i], c->turns, turn)) {
+            *more = true;
+            RINGX_TRY(give(c, sends[i].peer, sends[i].data, call));
+        }
+    forget_turns(c);
+    for (size_t i = 0; i < n_receives; i++)
+        if (is_turn(c, &receives[i], c->turns, turn)) {
+            *more = true;
+            RINGX_TRY(take(c, receives[i].peer, receives[i].data, receives[i].bytes, false, call));
+        }
+    forget_turns(c);
+    for (size_t i = 0; i < n_sends; i++)
+        if (is_turn(c, &sends[i], c->turns, turn))
+            RINGX_TRY(given(c, sends[i].peer, call));
+    return RINGX_OK;
+}
+
 static ringx_status exchange(ringx_comm *comm, const ringx_message *sends, size_t n_sends,
                              const ringx_message *receives, size_t n_receives, const ringx_call *call)
 {
     peer_comm *c = begin(comm, call);
+    bool more = true;
     if (!c->attached && !c->recording)
         return c->inner->ops->exchange(c->inner, sends, n_sends, receives, n_receives, call);
-    for (size_t i = 0; i < n_sends; i++)
-        if (sends[i].bytes && reaches(c, sends[i].peer))
-            RINGX_TRY(give(c, sends[i].peer, sends[i].data, call));
-    for (size_t i = 0; i < n_receives; i++)
-        if (receives[i].bytes && reaches(c, receives[i].peer))
-            RINGX_TRY(take(c, receives[i].peer, receives[i].data, receives[i].bytes, false, call));
-    for (size_t i = 0; i < n_sends; i++)
-        if (sends[i].bytes && reaches(c, sends[i].peer))
-            RINGX_TRY(given(c, sends[i].peer, call));
+    for (size_t turn = 0; more; turn++)
+        RINGX_TRY(exchange_turn(c, sends, n_sends, receives, n_receives, turn, &more, call));
     return through_inner(c, sends, n_sends, receives, n_receives, call);
 }
 
 /* Members in turn from the one after this: no two take from the same one at a time, if they keep step. */
-static int turn(const ringx_comm *comm, const ringx_group *group, int i)
+static int member_after(const ringx_comm *comm, const ringx_group *group, int i)
 {
     return (index_of(comm, group) + i) % members_of(comm, group);
 }
@@ -239,15 +270,15 @@ static ringx_status allgather(ringx_comm *comm, ringx_group *group, const void *
         return c->recording ? RINGX_OK
                             : c->inner->ops->allgather(c->inner, inner_of(group), from, to, bytes, offsets, call);
     for (int i = 1; i < n && bytes[own]; i++)
-        RINGX_TRY(give(c, rank_of(group, turn(comm, group, i)), from, call));
+        RINGX_TRY(give(c, rank_of(group, member_after(comm, group, i)), from, call));
     RINGX_TRY(copy_own(c, (char *)to + offsets[own], from, bytes[own], call));
     for (int i = 1; i < n; i++) {
-        int at = turn(comm, group, i);
+        int at = member_after(comm, group, i);
         if (bytes[at])
             RINGX_TRY(take(c, rank_of(group, at), (char *)to + offsets[at], bytes[at], false, call));
     }
     for (int i = 1; i < n && bytes[own]; i++)
-        RINGX_TRY(given(c, rank_of(group, turn(comm, group, i)), call));
+        RINGX_TRY(given(c, rank_of(group, member_after(comm, group, i)), call));
     return RINGX_OK;
 }
 
@@ -281,7 +312,7 @@ static ringx_status take_sum(peer_comm *c, const ringx_group *group, const float
     if (n == 1)
         return copy_own(c, to, own, bytes, call);
     for (int i = 1; i < n; i++) {
-        RINGX_TRY(take(c, rank_of(group, turn(&c->base, group, i)), to, bytes, i > 1, call));
+        RINGX_TRY(take(c, rank_of(group, member_after(&c->base, group, i)), to, bytes, i > 1, call));
         if (i == 1 && !c->recording)
             RINGX_TRY(c->add(count, own, to, call->stream));
     }
@@ -300,14 +331,14 @@ static ringx_status reduce_scatter(ringx_comm *comm, ringx_group *group, const v
                    ? RINGX_OK
                    : c->inner->ops->reduce_scatter(c->inner, inner_of(group), from, to, counts, offsets, dtype, call);
     for (int i = 1; i < n; i++) {
-        int at = turn(comm, group, i);
+        int at = member_after(comm, group, i);
         if (counts[at])
             RINGX_TRY(give(c, rank_of(group, at), parts + offsets[at], call));
     }
     if (counts[own])
         RINGX_TRY(take_sum(c, group, parts + offsets[own], to, counts[own], call));
     for (int i = 1; i < n; i++) {
-        int at = turn(comm, group, i);
+        int at = member_after(comm, group, i);
         if (counts[at])
             RINGX_TRY(given(c, rank_of(group, at), call));
     }
@@ -622,6 +653,7 @@ static void destroy(ringx_comm *comm)
         c->device->free(c->words);
     free(c->others);
     free(c->reach);
+    free(c->turns);
     free(c->message);
     free(c->parcels);
     free(c);
@@ -662,8 +694,9 @@ ringx_status ringx__comm_peer(ringx_comm *inner, const ringx_device_ops *device,
                      .message = calloc(messages + 1, sizeof(ringx_message)),
                      .messages = messages,
                      .others = calloc(ranks, sizeof(other)),
-                     .reach = calloc(ranks, ranks)};
-    if (!c->message || !c->others || !c->reach) {
+                     .reach = calloc(ranks, ranks),
+                     .turns = calloc(ranks, sizeof(size_t))};
+    if (!c->message || !c->others || !c->reach || !c->turns) {
         destroy(&c->base);
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory for a communicator of %zu ranks", ranks);
     }

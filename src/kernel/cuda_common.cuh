@@ -47,6 +47,23 @@ static inline cudaError_t ringx__cuda_load(const void *kernel, int smem_bytes)
 }
 #endif
 
+/* dK, dV of a key slice that is fresh become zeros: for kernels, or slices, whose sums only add. */
+static inline ringx_status ringx__cuda_clear_keys(const ringx_job *job, const ringx_key_slice &s)
+{
+    const int64_t dims[] = {job->shape->head_dim, job->shape->value_dim};
+    const ringx_view *const views[] = {&s.dk, &s.dv};
+    for (int i = 0; i < 2; i++)
+        for (int64_t b = 0; b < job->shape->batch && s.run.count > 0; b++)
+            for (int64_t h = 0; h < (views[i]->head_stride == dims[i] ? 1 : job->kv_heads); h++) {
+                int64_t width = views[i]->head_stride == dims[i] ? job->kv_heads * dims[i] : dims[i];
+                float *at = (float *)views[i]->data + b * views[i]->batch_stride + h * views[i]->head_stride;
+                RINGX_CUDA_TRY(cudaMemset2DAsync(at, (size_t)views[i]->token_stride * sizeof(float), 0,
+                                                 (size_t)width * sizeof(float), (size_t)s.run.count,
+                                                 (cudaStream_t)job->stream));
+            }
+    return RINGX_OK;
+}
+
 #define RINGX_LOG2E 1.4426950408889634f
 #define RINGX_LN2   0.6931471805599453f
 

@@ -167,6 +167,9 @@ ringx_status run(const ringx_job *job, bool backward)
         RINGX_FAIL(RINGX_UNSUPPORTED, "%zu key slices in one fresh and final job; at most %d, or give it a state",
                    job->keys, RINGX_MMA_KEYS);
     const ringx_mma_variant *v = variant(shape, backward);
+    for (size_t i = 0; i < job->keys && backward; i++)
+        if (job->key[i].fresh)
+            RINGX_TRY(ringx__cuda_clear_keys(job, job->key[i]));
     ringx_cuda_mask mask;
     RINGX_TRY(ringx__cuda_mask_of(job, &mask));
     int *turns = (int *)((char *)job->scratch + ringx__cuda_mask_bytes(shape));
@@ -229,8 +232,8 @@ ringx_status backward(const ringx_job *job)
 } // namespace
 
 extern "C" const ringx_kernel ringx__kernel_cuda_mma = {
-    "cuda-mma", "mma.sync and cp.async, sm_80 and later, any strides",
-    RINGX_CUDA, available,
-    supports,   scratch_bytes,
-    prepare,    forward,
-    backward};
+    "cuda-mma",    "mma.sync and cp.async, sm_80 and later, any strides",
+    RINGX_CUDA,    true,
+    available,     supports,
+    scratch_bytes, prepare,
+    forward,       backward};

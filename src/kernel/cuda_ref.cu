@@ -275,6 +275,9 @@ ringx_status run(const ringx_job *job, bool backward)
     if (!backward && job->fresh && job->final && job->keys > MAX_KEYS)
         RINGX_FAIL(RINGX_UNSUPPORTED, "%zu key slices in one fresh and final job; at most %d, or give it a state",
                    job->keys, MAX_KEYS);
+    for (size_t i = 0; i < job->keys && backward; i++)
+        if (job->key[i].fresh)
+            RINGX_TRY(ringx__cuda_clear_keys(job, job->key[i]));
     ringx_cuda_mask mask;
     RINGX_TRY(ringx__cuda_mask_of(job, &mask));
     for (size_t q0 = 0; q0 < job->queries; q0 += MAX_QUERIES) {
@@ -330,8 +333,8 @@ ringx_status backward(const ringx_job *job)
 } // namespace
 
 extern "C" const ringx_kernel ringx__kernel_cuda_ref = {
-    "cuda-ref", "one thread a row, any head_dim; the truth on the device",
-    RINGX_CUDA, available,
-    supports,   scratch_bytes,
-    prepare,    forward,
-    backward};
+    "cuda-ref",    "one thread a row, any head_dim; the truth on the device",
+    RINGX_CUDA,    true,
+    available,     supports,
+    scratch_bytes, prepare,
+    forward,       backward};

@@ -19,6 +19,13 @@ __device__ bool my_row(const geometry &g, int64_t row, row_index *at)
 {
     if (row >= g.rows)
         return false;
+    if (g.rows <= UINT32_MAX) { /* a division of 64 bits takes longer than reading a row */
+        uint32_t r = (uint32_t)row, heads = (uint32_t)g.heads, tokens = (uint32_t)g.tokens, token = r / heads;
+        at->h = r - token * heads;
+        at->b = token / tokens;
+        at->t = token % tokens;
+        return true;
+    }
     at->h = row % g.heads;
     at->t = row / g.heads % g.tokens;
     at->b = row / g.heads / g.tokens;
@@ -135,6 +142,34 @@ __global__ void copy_tokens8(I all, I eights, I tokens, ringx_view from, ringx_v
     }
 }
 
+template <typename To> __global__ void copy_sums(geometry g, ringx_view a, ringx_view b, ringx_view to)
+{
+    int lane = threadIdx.x % 32;
+    FOR_MY_ROWS(g, i)
+    {
+        for (int64_t d = lane; d < g.dim; d += 32)
+            row_of<To>(to, i)[d] = ringx_number<To>::down(row_of<float>(a, i)[d] + row_of<float>(b, i)[d]);
+    }
+}
+
+template <typename To> __global__ void copy_sums8(geometry g, int lanes, ringx_view a, ringx_view b, ringx_view to)
+{
+    int64_t each = blockDim.x / lanes;
+    for (int64_t row = (int64_t)blockIdx.x * each + threadIdx.x / lanes; row < g.rows; row += gridDim.x * each) {
+        row_index i;
+        my_row(g, row, &i);
+        for (int64_t d = 8 * (threadIdx.x % lanes); d < g.dim; d += 8 * lanes) {
+            eight<float> x = *(const eight<float> *)(row_of<float>(a, i) + d),
+                         y = *(const eight<float> *)(row_of<float>(b, i) + d);
+            eight<To> sum;
+#pragma unroll
+            for (int e = 0; e < 8; e++)
+                sum.x[e] = ringx_number<To>::down(x.x[e] + y.x[e]);
+            *(eight<To> *)(row_of<To>(to, i) + d) = sum;
+        }
+    }
+}
+
 template <typename From, typename To> __global__ void copy_elements(geometry g, ringx_view from, ringx_view to)
 {
     int lane = threadIdx.x % 32;
@@ -238,12 +273,18 @@ bool eights(const ringx_view &v, size_t element)
            v.token_stride % 8 == 0 && v.head_stride % 8 == 0;
 }
 
+int lanes_of(int64_t dim)
+{
+    int lanes = 1;
+    while (lanes < 32 && 8 * lanes < dim)
+        lanes *= 2;
+    return lanes;
+}
+
 template <typename T>
 ringx_status delta_as(const geometry &g, ringx_view out, ringx_view dout, ringx_rows delta, cudaStream_t s)
 {
-    int lanes = 1;
-    while (lanes < 32 && 8 * lanes < g.dim)
-        lanes *= 2;
+    int lanes = lanes_of(g.dim);
     if (g.dim % 8 == 0 && eights(out, sizeof(T)) && eights(dout, sizeof(T)))
         RINGX_CUDA_TRY(
             ringx__cuda_launch(delta_rows8<T>, grid_of(g.rows, 256 / lanes), 256, 0, s, g, lanes, out, dout, delta));
@@ -306,6 +347,11 @@ ringx_status copy_bytes(const ringx_shape *shape, const geometry &g, ringx_view 
         rows *= times;
         times = 1;
     }
+    if (from.token_stride == g.heads * g.dim && to.token_stride == g.heads * g.dim && times == 1) {
+        RINGX_CUDA_TRY(cudaMemcpyAsync(to.data, from.data, (size_t)(g.heads * g.dim * rows) * element,
+                                       cudaMemcpyDeviceToDevice, s));
+        return RINGX_OK;
+    }
     for (int64_t b = 0; b < times; b++)
         RINGX_CUDA_TRY(cudaMemcpy2DAsync(
             (char *)to.data + (size_t)(b * to.batch_stride) * element, (size_t)to.token_stride * element,
@@ -338,6 +384,28 @@ ringx_status copy(const ringx_shape *shape, int64_t tokens, int64_t heads, int64
     if (from_type == RINGX_BF16)
         return copy_from<__nv_bfloat16>(g, from, to, to_type, s);
     return copy_from<__half>(g, from, to, to_type, s);
+}
+
+template <typename T> ringx_status sum_as(const geometry &g, ringx_view a, ringx_view b, ringx_view to, cudaStream_t s)
+{
+    int lanes = lanes_of(g.dim);
+    if (g.dim % 8 == 0 && eights(a, 4) && eights(b, 4) && eights(to, sizeof(T)))
+        RINGX_CUDA_TRY(ringx__cuda_launch(copy_sums8<T>, grid_of(g.rows, 256 / lanes), 256, 0, s, g, lanes, a, b, to));
+    else
+        RINGX_CUDA_TRY(ringx__cuda_launch(copy_sums<T>, grid_of(g.rows, WARPS), WARPS * 32, 0, s, g, a, b, to));
+    return RINGX_OK;
+}
+
+ringx_status copy_sum(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view a, ringx_view b,
+                      ringx_view to, ringx_dtype to_type, void *stream)
+{
+    geometry g = geometry_of(shape, tokens, heads, dim);
+    cudaStream_t s = (cudaStream_t)stream;
+    if (g.rows == 0 || dim == 0)
+        return RINGX_OK;
+    if (to_type == RINGX_F32)
+        return sum_as<float>(g, a, b, to, s);
+    return to_type == RINGX_BF16 ? sum_as<__nv_bfloat16>(g, a, b, to, s) : sum_as<__half>(g, a, b, to, s);
 }
 
 ringx_status copy_rows(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_rows from, ringx_rows to, int,
@@ -430,7 +498,7 @@ template <typename T> ringx_status load_of()
     RINGX_TRY((load_pair<T, T>()));
     RINGX_TRY((load_pair<float, T>()));
     RINGX_TRY((load_pair<T, float>()));
-    return load(finish_rows<T>, delta_rows<T>, delta_rows8<T>);
+    return load(finish_rows<T>, delta_rows<T>, delta_rows8<T>, copy_sums<T>, copy_sums8<T>);
 }
 
 /* Any dtype: partial results travel in another one than the problem's. */
@@ -444,5 +512,5 @@ ringx_status prepare(const ringx_shape *)
 
 } // namespace
 
-extern "C" const ringx_rowops ringx__rowops_cuda = {RINGX_CUDA, prepare, finish, rescale, delta_of, copy,
-                                                    copy_rows,  convert, add,    add_far, fill};
+extern "C" const ringx_rowops ringx__rowops_cuda = {RINGX_CUDA, prepare,   finish,  rescale, delta_of, copy,
+                                                    copy_sum,   copy_rows, convert, add,     add_far,  fill};

@@ -8,6 +8,10 @@ extern "C" {
 #include "kernel/cuda_sm90.cuh"
 #include "kernel/cuda_sm90_table.h"
 
+/* Tiles a multiprocessor in the last group: enough of them for the short ones to even out the long ones.  Forward's
+ * keys are read by many, and may be so of many heads; backward's dQ is not. */
+enum { FORWARD_FILL = 8, BACKWARD_FILL = 2 };
+
 #define L2_BYTES (INT64_C(32) << 20) /* of K, V (Q, dO in backward) that one group of heads may fill */
 
 namespace
@@ -152,6 +156,17 @@ bool is_wide(const ringx_view &v, const ringx_shape *shape)
            v.head_stride % 8 == 0 && shape->value_dim % 8 == 0;
 }
 
+/* Groups of `width` columns, and a last one with at least `fill` tiles for each multiprocessor. */
+ringx_status order_of(int64_t width, int64_t columns, int64_t tiles, int fill, ringx_cuda_order *order)
+{
+    int count;
+    RINGX_TRY(multiprocessors(&count));
+    int64_t last = (fill * (int64_t)count + tiles - 1) / tiles;
+    order->width = (int)(width < 1 ? 1 : width < columns ? width : columns);
+    order->groups = (int)(columns > last ? (columns - last) / order->width : 0);
+    return RINGX_OK;
+}
+
 size_t mask_bytes(const ringx_shape *shape)
 {
     return ringx__cuda_mask_bytes(shape);
@@ -216,8 +231,8 @@ ringx_status forward_piece(const ringx_job *job, const ringx_sm90_variant *v, co
     p.fresh = job->fresh && k0 == 0;
     p.final = job->final && k1 == job->keys;
     int64_t head_bytes = (keys > 0 ? keys : 1) * (v->dk + v->dv) * 2, together = L2_BYTES / head_bytes;
-    int64_t columns = job->q_heads * shape->batch, group = (together > 1 ? together : 1) * shape->group;
-    p.head_group = (int)(group < columns ? group : columns);
+    int64_t columns = job->q_heads * shape->batch;
+    RINGX_TRY(order_of((together > 1 ? together : 1) * shape->group, columns, tiles, FORWARD_FILL, &p.order));
     if (tiles * columns > INT32_MAX / 2)
         RINGX_FAIL(RINGX_UNSUPPORTED, "%lld query tiles in one job; at most %d", (long long)(tiles * columns),
                    INT32_MAX / 2);
@@ -295,6 +310,19 @@ ringx_status backward_queries(const ringx_job *job, const ringx_sm90_variant *v,
     return RINGX_OK;
 }
 
+/* Key slices from k0 on by their first token: where masks are causal, the earlier ones have the longer tiles. */
+size_t by_position(const ringx_job *job, size_t k0, size_t sorted[RINGX_SM90_KEYS])
+{
+    size_t count = 0;
+    for (size_t i = k0; i < job->keys && count < RINGX_SM90_KEYS; i++) {
+        size_t at = count++;
+        for (; at > 0 && job->key[sorted[at - 1]].run.first > job->key[i].run.first; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = i;
+    }
+    return count;
+}
+
 ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, const ringx_cuda_mask &mask, int *turns,
                             size_t q0, size_t k0)
 {
@@ -303,17 +331,24 @@ ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, c
     size_t kept[RINGX_SM90_QUERIES];
     RINGX_TRY(backward_queries(job, v, q0, &p, kept));
     int64_t tiles = 0, queries = 0;
+    size_t sorted[RINGX_SM90_KEYS], count = by_position(job, k0, sorted);
     p.keys = 0;
-    for (size_t i = k0; i < job->keys && i < k0 + RINGX_SM90_KEYS; i++) {
+    p.fresh = 0;
+    for (size_t rank = 0; rank < count; rank++) {
+        const size_t i = sorted[rank];
         const ringx_key_slice &s = job->key[i];
         ringx_run run = s.run;
         int64_t skipped = ringx__cuda_clip(&shape->mask, &run);
         uint64_t seen = 0;
         for (int j = 0; j < p.queries; j++)
             seen |= (uint64_t)(job->live[kept[j] * job->keys + i] != 0) << j;
-        if (run.count <= 0 || !seen)
+        bool launched = run.count > 0 && seen, whole = launched && run.count == s.run.count;
+        if (s.fresh && q0 == 0 && !whole)
+            RINGX_TRY(ringx__cuda_clear_keys(job, s));
+        if (!launched)
             continue;
         int n = p.keys++;
+        p.fresh |= (uint64_t)(s.fresh && q0 == 0 && whole) << n;
         RINGX_TRY(make_map(&p.k[n], skip(s.k, skipped, 2),
                            input_map(shape, shape->head_dim, run.count, job->kv_heads, v->rows)));
         RINGX_TRY(make_map(&p.v[n], skip(s.v, skipped, 2),
@@ -344,7 +379,7 @@ ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, c
     /* Q and dO by 2 bytes, dQ by 4 */
     int64_t column_bytes = queries * shape->group * (4 * v->dk + 2 * v->dk + 2 * v->dv);
     int64_t together = L2_BYTES / column_bytes, columns = job->kv_heads * shape->batch;
-    p.head_group = (int)(together < 1 ? 1 : together < columns ? together : columns);
+    RINGX_TRY(order_of(together, columns, tiles, BACKWARD_FILL, &p.order));
     if (tiles * columns > INT32_MAX / 2)
         RINGX_FAIL(RINGX_UNSUPPORTED, "%lld key tiles in one job; at most %d", (long long)(tiles * columns),
                    INT32_MAX / 2);
@@ -414,8 +449,8 @@ ringx_status prepare(const ringx_shape *shape)
 } // namespace
 
 extern "C" const ringx_kernel ringx__kernel_cuda_sm90 = {
-    "cuda-sm90", "Hopper: wgmma, bulk tensor copies, warp specialisation",
-    RINGX_CUDA,  available,
-    supports,    scratch_bytes,
-    prepare,     forward,
-    backward};
+    "cuda-sm90",   "Hopper: wgmma, bulk tensor copies, warp specialisation",
+    RINGX_CUDA,    true,
+    available,     supports,
+    scratch_bytes, prepare,
+    forward,       backward};

@@ -26,6 +26,21 @@
 
 /* ---- what the host passes --------------------------------------------------------------------------------------- */
 
+/* The order of work: columns (a head of a batch) in groups whose streamed data the cache holds, the longest tiles of a
+ * group first.  The last group is larger: its short tiles fill what its long ones leave at the end. */
+struct ringx_cuda_order {
+    int width, groups; /* columns of a group; groups before the last one */
+};
+
+__device__ __forceinline__ void ringx__cuda_place(const ringx_cuda_order &o, int work, int tiles, int columns,
+                                                  int *tile, int *column)
+{
+    int each = tiles * o.width, group = min(work / each, o.groups), rest = work - group * each;
+    int width = group < o.groups ? o.width : columns - group * o.width;
+    *tile = rest / width;
+    *column = group * o.width + rest % width;
+}
+
 struct ringx_sm90_forward_params {
     CUtensorMap q[RINGX_SM90_QUERIES], k[RINGX_SM90_KEYS], v[RINGX_SM90_KEYS];
     ringx_cuda_run query[RINGX_SM90_QUERIES], key[RINGX_SM90_KEYS];
@@ -35,7 +50,8 @@ struct ringx_sm90_forward_params {
     ringx_cuda_mask mask;
     ringx_cuda_dropout drop;
     int *next_tile; /* zeroed before the launch */
-    int queries, keys, heads, batch, q_head, kv_head, group, head_group, value_dim;
+    int queries, keys, heads, batch, q_head, kv_head, group, value_dim;
+    ringx_cuda_order order;
     float scale, softcap;
     bool fresh, final, wide; /* wide: rows of out may be stored 16 bytes at a time */
 };
@@ -50,8 +66,10 @@ struct ringx_sm90_backward_params {
     ringx_cuda_mask mask;
     ringx_cuda_dropout drop;
     int *turn; /* deterministic: one counter a (query tile, head, batch), zeroed before the launch; else NULL */
-    int queries, keys, q_heads, kv_heads, batch, q_head, kv_head, group, head_group, head_dim, value_dim, q_tiles;
+    int queries, keys, q_heads, kv_heads, batch, q_head, kv_head, group, head_dim, value_dim, q_tiles;
+    ringx_cuda_order order;
     float scale, softcap;
+    uint64_t fresh; /* bit i: dk, dv of key slice i are written, not added to */
 };
 
 /* ---- instructions ------------------------------------------------------------------------------------------------ */

@@ -49,10 +49,9 @@ struct ringx_backward_tile {
 
 __device__ __forceinline__ void backward_tile(const ringx_sm90_backward_params &p, ringx_backward_tile *t)
 {
-    int tiles = p.key[p.keys - 1].tiles, all = p.kv_heads * p.batch, per_group = tiles * p.head_group;
-    int group = (int)blockIdx.x / per_group, rest = (int)blockIdx.x - group * per_group;
-    int width = min(p.head_group, all - group * p.head_group);
-    int tile = backward_launched(p, rest / width), column = group * p.head_group + rest % width, before = 0;
+    int tile, column, before = 0;
+    ringx__cuda_place(p.order, (int)blockIdx.x, p.key[p.keys - 1].tiles, p.kv_heads * p.batch, &tile, &column);
+    tile = backward_launched(p, tile);
     t->slice = 0;
     while (tile >= p.key[t->slice].tiles)
         before = p.key[t->slice++].tiles;
@@ -355,7 +354,7 @@ backward_differentiate(const ringx_sm90_backward_params &p, const ringx_backward
 
 template <int WIDTH>
 __device__ __forceinline__ void backward_add_rows(const ringx_view &to, int64_t batch, int64_t head, int token,
-                                                  int count, int column, int dim, float factor,
+                                                  int count, int column, int dim, float factor, bool fresh,
                                                   const float (&d)[WIDTH / 2])
 {
 #pragma unroll
@@ -369,7 +368,7 @@ __device__ __forceinline__ void backward_add_rows(const ringx_view &to, int64_t 
 #pragma unroll
             for (int e = 0; e < 2; e++)
                 if (8 * c + column + e < dim)
-                    row[8 * c + column + e] += factor * d[4 * c + 2 * r + e];
+                    row[8 * c + column + e] = (fresh ? 0 : row[8 * c + column + e]) + factor * d[4 * c + 2 * r + e];
         }
     }
 }
@@ -532,8 +531,11 @@ __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_param
     const ringx_cuda_run &keys = p.key[t.slice];
     int token = t.n * C::N + mine, dk_column = column + (C::WIDE ? consumer * C::DK_OWN : 0);
     int dv_column = column + (C::WIDE ? consumer * C::DV_OWN : 0);
-    backward_add_rows<C::DK_OWN>(p.dk[t.slice], t.batch, t.kv, token, keys.count, dk_column, p.head_dim, p.scale, dk);
-    backward_add_rows<C::DV_OWN>(p.dv[t.slice], t.batch, t.kv, token, keys.count, dv_column, p.value_dim, 1.f, dv);
+    const bool fresh = p.fresh >> t.slice & 1;
+    backward_add_rows<C::DK_OWN>(p.dk[t.slice], t.batch, t.kv, token, keys.count, dk_column, p.head_dim, p.scale, fresh,
+                                 dk);
+    backward_add_rows<C::DV_OWN>(p.dv[t.slice], t.batch, t.kv, token, keys.count, dv_column, p.value_dim, 1.f, fresh,
+                                 dv);
 }
 
 #endif

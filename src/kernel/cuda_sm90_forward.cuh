@@ -41,13 +41,11 @@ struct ringx_forward_tile {
 __device__ __forceinline__ bool forward_tile(const ringx_sm90_forward_params &p, int tile_rows, int work,
                                              ringx_forward_tile *t)
 {
-    int tiles = p.query[p.queries - 1].tiles, all = p.heads * p.batch, per_group = tiles * p.head_group;
+    int tiles = p.query[p.queries - 1].tiles, all = p.heads * p.batch, tile, column, before = 0;
     if (work >= tiles * all)
         return false;
-    int group = work / per_group, rest = work - group * per_group;
-    int width = min(p.head_group, all - group * p.head_group);
-    int tile = tiles - 1 - rest / width, column = group * p.head_group + rest % width;
-    int before = 0;
+    ringx__cuda_place(p.order, work, tiles, all, &tile, &column);
+    tile = tiles - 1 - tile;
     t->iq = 0;
     while (tile >= p.query[t->iq].tiles)
         before = p.query[t->iq++].tiles;

@@ -49,6 +49,7 @@ typedef struct ringx_key_slice {
     ringx_run run;
     ringx_view k, v;   /* dtype */
     ringx_view dk, dv; /* backward: float, += */
+    bool fresh;        /* backward, for kernels that start keys: = instead of += */
 } ringx_key_slice;
 
 typedef struct ringx_job {
@@ -71,6 +72,7 @@ typedef struct ringx_job {
 typedef struct ringx_kernel {
     const char *name, *text;
     ringx_device device;
+    bool starts_keys;                           /* backward heeds a key slice's fresh; else it may not be set */
     bool (*available)(void);                    /* this machine can run it */
     bool (*supports)(const ringx_shape *shape); /* it can do this problem */
     /* Scratch that any job of this problem needs when at most q_heads/kv_heads heads are in one job, whose query and
@@ -104,6 +106,9 @@ typedef struct ringx_rowops {
     /* to = from over dim elements of dtypes; converts, rounding to nearest even */
     ringx_status (*copy)(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view from,
                          ringx_dtype from_type, ringx_view to, ringx_dtype to_type, int threads, void *stream);
+    /* to = a + b over dim elements; a and b are float.  NULL on CPUs. */
+    ringx_status (*copy_sum)(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view a,
+                             ringx_view b, ringx_view to, ringx_dtype to_type, void *stream);
     ringx_status (*copy_rows)(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_rows from, ringx_rows to,
                               int threads, void *stream);
     /* to[i] = from[i] for count elements of the types given; rounds to nearest even */

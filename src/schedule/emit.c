@@ -156,6 +156,14 @@ void ringx__unpack(ringx_schedule *s, ringx_span from, int shift)
     operand(s, ringx__user_heads(s, (ringx_kind)from.block.kind, from.block.head, from.block.heads), RINGX_OUT_, -1);
 }
 
+void ringx__unpack_sum(ringx_schedule *s, ringx_span a, ringx_span b, int shift)
+{
+    begin(s, RINGX_UNPACK, shift);
+    operand(s, a, RINGX_IN, -1);
+    operand(s, b, RINGX_IN, -1);
+    operand(s, ringx__user_heads(s, (ringx_kind)a.block.kind, a.block.head, a.block.heads), RINGX_OUT_, -1);
+}
+
 void ringx__broadcast(ringx_schedule *s, ringx_span block, int root)
 {
     begin(s, RINGX_BROADCAST, -1)->root = root;

@@ -52,7 +52,7 @@ typedef enum ringx_op {
     RINGX_REDUCE,         /* in: block; out: block (root only).  STATE: acc and l only */
     RINGX_REDUCE_SCATTER, /* in: one block a member, in group order; out: own block */
     RINGX_ALLREDUCE_MAX,  /* in: m of STATE; out: TOP */
-    RINGX_UNPACK,         /* in: block; out: user.  OUT, DQ, DKV */
+    RINGX_UNPACK,         /* in: block, or two of DKV, whose sum it is; out: user.  OUT, DQ, DKV */
     RINGX_CONVERT,        /* in: block; out: the same block, one of the two narrow */
     /* computation lane */
     RINGX_ATTEND,  /* in: queries, keys; inout: states (out only if fresh); out: OUT blocks or user, if final */

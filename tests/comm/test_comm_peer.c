@@ -8,7 +8,7 @@
 
 #include "comm/rank_threads.h"
 
-enum { CALLS = 40, MOST_COUNT = 300, ROOM = 1 << 22 };
+enum { CALLS = 40, MOST_COUNT = 300, ROOM = 1 << 22, EACH = 3 }; /* EACH: messages of a pair in an exchange */
 
 /* ---- a device whose streams are threads -------------------------------------------------------------------------- */
 
@@ -159,17 +159,19 @@ static size_t pair_count(int call, int from, int to)
 
 static ringx_status do_exchange(job *j, int call, const ringx_call *how)
 {
-    ringx_message sends[MOST_TEST_RANKS], receives[MOST_TEST_RANKS];
-    for (int r = 0; r < j->ranks; r++) {
-        size_t out = pair_count(call, j->rank, r), in = pair_count(call, r, j->rank);
-        sends[r] = (ringx_message){r, filled(j, call, out), out * sizeof(float)};
-        receives[r] = (ringx_message){r, room(j, in), in * sizeof(float)};
+    ringx_message sends[EACH * MOST_TEST_RANKS] = {{0}}, receives[EACH * MOST_TEST_RANKS] = {{0}};
+    size_t n = EACH * (size_t)j->ranks; /* of each pair several */
+    for (size_t m = 0; m < n; m++) {
+        int r = (int)m % j->ranks, which = call + 5 * (int)(m / (size_t)j->ranks);
+        size_t out = pair_count(which, j->rank, r), in = pair_count(which, r, j->rank);
+        sends[m] = (ringx_message){r, filled(j, which, out), out * sizeof(float)};
+        receives[m] = (ringx_message){r, room(j, in), in * sizeof(float)};
     }
-    size_t n = (size_t)j->ranks;
     RINGX_TRY(j->peer->ops->exchange(j->peer, sends, n, receives, n, how));
-    for (int r = 0; r < j->ranks; r++)
-        for (size_t i = 0; i < receives[r].bytes / sizeof(float); i++)
-            check(j, "exchange", call, i, ((float *)receives[r].data)[i], value(j, r, call, i));
+    for (size_t m = 0; m < n; m++)
+        for (size_t i = 0; i < receives[m].bytes / sizeof(float); i++)
+            check(j, "exchange", call, i, ((float *)receives[m].data)[i],
+                  value(j, receives[m].peer, call + 5 * (int)(m / (size_t)j->ranks), i));
     return RINGX_OK;
 }
 
@@ -302,7 +304,7 @@ static void body(rank_thread *self)
     device.peer = &fake_peer;
     my_process = j.rank;
     my_host = j.rank / p->ranks_a_host;
-    ringx_status status = ringx__comm_peer(self->comm, &device, add, MOST_TEST_RANKS * 2, &j.peer);
+    ringx_status status = ringx__comm_peer(self->comm, &device, add, 2 * EACH * MOST_TEST_RANKS, &j.peer);
     if (status == RINGX_OK)
         status = j.peer->ops->split(j.peer, j.rank % 2, &j.group, &how);
     if (status == RINGX_OK) /* not attached: through the communicator beneath */
