@@ -139,6 +139,7 @@ static int run_prompt(gpt_cache *c, const int32_t *ids)
         fail_status(ringx_memory_copy(m->on.ops->device, c->ids, own, (size_t)m->tokens * sizeof *own), "tokens");
     m->cache = c;
     code = code ? code : model_forward(m, c->ids);
+    code = code ? code : model_plans_wait(m); /* the run ends: no copy out of another rank's workspace is under way */
     m->cache = NULL;
     free(own);
     return code ? code : find_logits(c, m, last);

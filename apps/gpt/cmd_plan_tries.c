@@ -180,10 +180,17 @@ static void more_ranks(trial *t)
              (long long)t->c.context_parallel_size);
 }
 
-static void (*const changes[])(trial *) = {recompute,    mlp_4096,     loss_1024,    stage_1,      stage_2,
-                                           offload,      mlp_1024,     loss_256,     more_context, more_context,
-                                           more_context, more_context, more_context, more_context, more_ranks,
-                                           more_ranks,   more_ranks,   more_ranks,   more_ranks,   more_ranks};
+static void attend_again(trial *t)
+{
+    if (t->c.checkpoint_activations && t->c.keep_attention)
+        snprintf(t->text, sizeof t->text, "keep_attention=false");
+    t->c.keep_attention = false;
+}
+
+static void (*const changes[])(trial *) = {
+    recompute,    attend_again, mlp_4096,     loss_1024,    stage_1,      stage_2,      offload,
+    mlp_1024,     loss_256,     more_context, more_context, more_context, more_context, more_context,
+    more_context, more_ranks,   more_ranks,   more_ranks,   more_ranks,   more_ranks,   more_ranks};
 
 static const table_column change_columns[] = {{"change", "with, one after the other"},
                                               {"gib", "GiB a rank"},

@@ -171,7 +171,7 @@ static const option_group train_groups[] = {{"Configuration", train_rows}, {0}};
 const program_command gpt_train = {
     .options = {.program = "ringx-gpt",
                 .name = "train",
-                .text = "trains a model; under mpirun or srun on many ranks",
+                .text = "trains a model; under mpirun, srun or torchrun on many ranks",
                 .help = "FILES are YAML files with the original's keys, merged; .yml may be left out.\n"
                         "With save set, checkpoints are whole or not there; with load set, training goes on from the\n"
                         "newest, on any number of ranks. SIGTERM and SIGUSR1 save and end with 75; 80: the loss or a\n"

@@ -19,7 +19,8 @@ static flop_shape shape_of(const training *t)
                         .vocabulary = (double)t->vocabulary,
                         .tokens = (double)c->seq_length,
                         .batch = (double)c->train_batch_size,
-                        .recompute = c->checkpoint_activations};
+                        .recompute = c->checkpoint_activations,
+                        .keep_attention = c->checkpoint_activations && c->keep_attention};
 }
 
 /* Share of the configured peak; NaN if there is none. */

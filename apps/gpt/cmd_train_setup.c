@@ -3,6 +3,7 @@
 #include "gpt/cmd_train.h"
 
 #include "gpt/model_config.h"
+#include "shared/numbers.h"
 #include "train/device_data.h"
 #include "train/group_nccl.h"
 
@@ -32,13 +33,34 @@ static int set_up_groups(training *t)
 
 /* ---- model ---- */
 
+/* Ranks that hold the same weights draw a share of them each: billions of numbers take a host minutes. */
+static int initialise(training *t, ringx_dtype dtype)
+{
+    group *g = t->p.gradient;
+    size_t ranks = (size_t)group_ranks(g), all = gpt_model_elements(t->m), width = dtype_bytes(dtype);
+    size_t *bounds = allocate((ranks + 1) * sizeof *bounds);
+    int code = bounds ? CODE_GOOD : CODE_NO_MEMORY;
+    for (size_t r = 0; r <= ranks && !code; r++)
+        bounds[r] = all / ranks * r + all % ranks * r / ranks;
+    if (!code) {
+        const size_t *mine = bounds + group_rank(g);
+        code = gpt_model_initialise_share(t->m, (uint64_t)t->c->seed, mine[0], mine[1] - mine[0]);
+    }
+    code = group_agree(t->world, code);
+    for (size_t r = 0; r <= ranks && !code; r++)
+        bounds[r] *= width;
+    if (!code)
+        code = device_all_gather(g, t->on.ops->device, gpt_model_weights(t->m), bounds);
+    free(bounds);
+    return code;
+}
+
 static int prepare_model(training *t, const gpt_settings *s)
 {
     gpt_groups groups = {t->p.tensor, t->p.context};
-    int code = gpt_model_create(&t->m, &s->model, s->dtype, &t->on, groups);
+    int code = group_agree(t->world, gpt_model_create(&t->m, &s->model, s->dtype, &t->on, groups));
     if (!code)
-        code = gpt_model_initialise(t->m, (uint64_t)t->c->seed);
-    code = group_agree(t->world, code);
+        code = group_agree(t->world, initialise(t, s->dtype));
     return code ? code : gpt_model_prepare(t->m, &s->run);
 }
 

@@ -81,8 +81,8 @@ void gpt_model_release(gpt_model *m)
 {
     if (!m)
         return;
+    model_plans_destroy(m); /* first: they know where the memory is */
     model_memory_free(m);
-    model_plans_destroy(m);
     ringx_comm_destroy(m->self);
     m->self = NULL, m->dx = (nn_array){0};
 }
@@ -124,14 +124,16 @@ static int prepare(gpt_model *m)
 {
     TRY(model_plans_create(m));
     m->run.attention = NULL, m->run.attention_of = NULL, m->run.document_starts = NULL; /* the plans have it */
-    return model_memory_create(m);
+    TRY(model_agree(m, model_memory_create(m)));
+    return model_plans_attach(m);
 }
 
 int gpt_model_prepare(gpt_model *m, const gpt_run *run)
 {
+    int code = model_plans_leave(m);
     gpt_model_release(m);
     m->run = *run;
-    int code = prepare(m);
+    code = code ? code : prepare(m);
     if (code)
         gpt_model_release(m);
     return code;
@@ -166,7 +168,7 @@ static int forward(gpt_model *m, const int32_t *ids, bool store)
     for (int64_t layer = 0; layer < m->config.layers; layer++) {
         if (store)
             TRY(model_store_input(m, layer));
-        TRY(layer_attention(m, layer));
+        TRY(layer_attention(m, layer, false));
         TRY(layer_mlp(m, layer));
     }
     return CODE_GOOD;

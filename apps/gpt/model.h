@@ -59,10 +59,10 @@ size_t gpt_model_elements(const gpt_model *m);
 void *gpt_model_weights(gpt_model *m);
 float *gpt_model_gradients(gpt_model *m);
 
-/* This rank's part of the initial values of a parameter; each is a function of seed, name and place in the whole, so
- * that every layout has the same weights.  gpt_model_initialise sets them all. */
-void gpt_initial_values(const gpt_parameter *p, uint64_t seed, float *values);
+/* Initial values of this rank's part of the parameters; each is a function of seed, name and place in the whole, so
+ * that every layout has the same weights.  _share: only those of elements first … first+count-1. */
 int gpt_model_initialise(gpt_model *m, uint64_t seed);
+int gpt_model_initialise_share(gpt_model *m, uint64_t seed, size_t first, size_t count);
 
 /* ---- running ---- */
 
@@ -73,6 +73,8 @@ typedef struct gpt_run {
     bool recompute;                 /* keep of a layer its input only */
     bool offload;                   /* with recompute: inputs of layers wait for backward in host memory */
     bool partition;                 /* with recompute: each tensor rank keeps its part of them */
+    bool keep_attention;            /* with recompute: what attention gave is kept, too, and not computed again */
+    bool no_peer_copies;            /* attention's blocks travel by the communicator alone (ringx_plan_attach) */
     const ringx_options *attention; /* [attentions]; NULL: the library's choice */
     size_t attentions;              /* 0: one */
     const size_t *attention_of;     /* [layers]: which of them; NULL: the first.  All have the layout of the first */

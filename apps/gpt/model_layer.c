@@ -11,7 +11,7 @@
 
 kept_attention *kept_of(gpt_model *m, int64_t layer)
 {
-    return &m->kept[m->run.recompute || m->run.forward_only ? 0 : layer];
+    return &m->kept[kept_layers(m) == 1 ? 0 : layer];
 }
 
 typedef struct piece { /* of the tokens */
@@ -96,7 +96,7 @@ static int attend(gpt_model *m, int64_t layer, const kept_attention *k)
     return model_attend(m, layer, k, false);
 }
 
-int layer_attention(gpt_model *m, int64_t layer)
+int layer_attention(gpt_model *m, int64_t layer, bool again)
 {
     const kept_attention *k = kept_of(m, layer);
     nn_array x = m->inputs[layer];
@@ -109,7 +109,8 @@ int layer_attention(gpt_model *m, int64_t layer)
         TRY(project(m, parameter_of(layer, V_PROJ), p.tokens, m->normal, rows_from(k->v, t)));
     }
     TRY(rotate_both(m, k->q, k->k, false));
-    TRY(attend(m, layer, k));
+    if (!again || !m->run.keep_attention)
+        TRY(attend(m, layer, k));
     for (int64_t t = 0; t < m->tokens; t += m->chunk) {
         nn_array from_to[3] = {rows_from(k->out, t), rows_from(x, t), rows_from(k->middle, t)};
         TRY(residual(m, parameter_of(layer, O_PROJ), piece_at(m, t).tokens, from_to));
@@ -175,7 +176,7 @@ int layer_backward(gpt_model *m, int64_t layer)
 {
     const kept_attention *k = kept_of(m, layer);
     if (m->run.recompute)
-        TRY(layer_attention(m, layer));
+        TRY(layer_attention(m, layer, true));
     for (int64_t t = 0; t < m->tokens; t += m->chunk)
         TRY(mlp_backward(m, layer, piece_at(m, t)));
     for (int64_t t = 0; t < m->tokens; t += m->chunk) {

@@ -14,19 +14,25 @@ const char *const gpt_memory_names[GPT_MEMORY_ITEMS] = {
     [GPT_KEPT] = "kept attention",       [GPT_BACKWARD] = "backward",   [GPT_CHUNKS] = "chunks of tokens",
     [GPT_WORKSPACE] = "attention space", [GPT_LOSS] = "loss",           [GPT_TABLES] = "tables"};
 
-static void take_kept(const gpt_model *m, arena *a, kept_attention *k)
+/* shared: what is computed again is where another layer has it. */
+static void take_kept(const gpt_model *m, arena *a, kept_attention *k, const kept_attention *shared)
 {
-    k->q = arena_take_matrix(a, m->tokens, m->q_width, m->dtype);
-    k->k = arena_take_matrix(a, m->tokens, m->kv_width, m->dtype);
-    k->v = arena_take_matrix(a, m->tokens, m->kv_width, m->dtype);
+    if (shared) {
+        *k = *shared;
+    } else {
+        k->q = arena_take_matrix(a, m->tokens, m->q_width, m->dtype);
+        k->k = arena_take_matrix(a, m->tokens, m->kv_width, m->dtype);
+        k->v = arena_take_matrix(a, m->tokens, m->kv_width, m->dtype);
+        k->middle = arena_take_matrix(a, m->tokens, m->config.width, m->dtype);
+    }
     k->out = arena_take_matrix(a, m->tokens, m->q_width, m->dtype);
-    k->middle = arena_take_matrix(a, m->tokens, m->config.width, m->dtype);
     k->lse = arena_take(a, (size_t)(m->tokens * m->q_width / m->config.head_dim) * sizeof *k->lse);
 }
 
-static bool one_for_all(const gpt_model *m)
+int64_t kept_layers(const gpt_model *m)
 {
-    return m->run.recompute || m->run.forward_only;
+    bool one = m->run.forward_only || (m->run.recompute && !m->run.keep_attention);
+    return one || m->config.layers < 1 ? 1 : m->config.layers;
 }
 
 /* Whether inputs of layers are in two buffers that alternate. */
@@ -45,8 +51,8 @@ static void lay_out(gpt_model *m, arena *a)
     if (m->elsewhere && !m->run.offload && layers > 1)
         m->parts = arena_take(a, (size_t)(layers - 1) * m->part_bytes);
     a->item = GPT_KEPT;
-    for (int64_t i = 0; i < (one_for_all(m) ? 1 : layers); i++)
-        take_kept(m, a, &m->kept[i]);
+    for (int64_t i = 0; i < kept_layers(m); i++)
+        take_kept(m, a, &m->kept[i], m->run.recompute && i > 0 ? &m->kept[0] : NULL);
     a->item = GPT_BACKWARD;
     if (!m->run.forward_only) {
         m->dx = arena_take_matrix(a, m->tokens, width, m->dtype);
@@ -131,7 +137,7 @@ static int count(gpt_model *m)
     m->chunk = chunk_of(m->run.chunk, m->tokens, nn_tile(m->device));
     m->loss_chunk = chunk_of(m->run.loss_chunk, m->tokens, nn_loss_tile(m->device));
     m->inputs = allocate((size_t)(m->config.layers + 1) * sizeof *m->inputs);
-    m->kept = allocate((size_t)(one_for_all(m) ? 1 : m->config.layers) * sizeof *m->kept);
+    m->kept = allocate((size_t)kept_layers(m) * sizeof *m->kept);
     if (!m->inputs || !m->kept)
         return CODE_NO_MEMORY;
     TRY(divide_inputs(m));

@@ -132,33 +132,70 @@ static double normal(uint64_t key, uint64_t i)
     return sqrt(-2 * log(radius)) * cos(6.283185307179586 * angle);
 }
 
-void gpt_initial_values(const gpt_parameter *p, uint64_t seed, float *values)
+enum { PIECE = 1 << 24, BLOCK = 1 << 12 }; /* elements on their way to the device; of a thread at a time */
+
+typedef struct initial_piece { /* elements first … first+count-1 of a rank's part of a parameter */
+    const gpt_parameter *p;
+    uint64_t key;
+    size_t first, count;
+    ringx_dtype dtype;
+    void *values;
+} initial_piece;
+
+static void put_value(const initial_piece *w, size_t i, float value)
 {
-    uint64_t key = key_of(p->name, seed);
+    if (w->dtype == RINGX_F32)
+        ((float *)w->values)[i] = value;
+    else
+        ((uint16_t *)w->values)[i] = float_to_half(w->dtype, value);
+}
+
+static void fill_block(const initial_piece *w, size_t begin, size_t end)
+{
+    const gpt_parameter *p = w->p;
+    int64_t at = (int64_t)(w->first + begin), row = at / p->local_columns, column = at % p->local_columns;
+    for (size_t i = begin; i < end; i++) {
+        uint64_t place = (uint64_t)((p->first_row + row) * p->columns + p->first_column + column);
+        put_value(w, i, p->init_std > 0 ? (float)(p->init_std * normal(w->key, place)) : 1);
+        if (++column == p->local_columns)
+            row++, column = 0;
+    }
+}
+
+/* Elements first … end-1 of a parameter. */
+static int initialise(gpt_model *m, size_t parameter, uint64_t seed, size_t first, size_t end)
+{
+    const gpt_parameter *p = &m->parameters[parameter];
+    size_t width = dtype_bytes(m->dtype), most = end - first < PIECE ? end - first : PIECE;
+    initial_piece w = {p, key_of(p->name, seed), first, 0, m->dtype, allocate(most * width)};
+    int code = w.values ? CODE_GOOD : CODE_NO_MEMORY;
+    for (; w.first < end && !code; w.first += w.count) {
+        w.count = end - w.first < most ? end - w.first : most;
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < p->local_rows; r++)
-        for (int64_t c = 0; c < p->local_columns; c++) {
-            uint64_t place = (uint64_t)((p->first_row + r) * p->columns + p->first_column + c);
-            values[r * p->local_columns + c] = p->init_std > 0 ? (float)(p->init_std * normal(key, place)) : 1;
-        }
+        for (size_t begin = 0; begin < w.count; begin += BLOCK)
+            fill_block(&w, begin, w.count - begin < BLOCK ? w.count : begin + BLOCK);
+        char *to = (char *)weight_of(m, parameter).data + w.first * width;
+        code = fail_status(ringx_memory_copy(m->on.ops->device, to, w.values, w.count * width), "initial values of %s",
+                           p->name);
+    }
+    free(w.values);
+    return code;
+}
+
+int gpt_model_initialise_share(gpt_model *m, uint64_t seed, size_t first, size_t count)
+{
+    int code = CODE_GOOD;
+    for (size_t i = 0; i < m->n_parameters && !code; i++) {
+        size_t offset = m->parameters[i].offset, n = m->parameters[i].count;
+        size_t from = first > offset ? first - offset : 0, end = first + count > offset ? first + count - offset : 0;
+        end = end < n ? end : n;
+        if (from < end)
+            code = initialise(m, i, seed, from, end);
+    }
+    return code;
 }
 
 int gpt_model_initialise(gpt_model *m, uint64_t seed)
 {
-    int code = CODE_GOOD;
-    for (size_t i = 0; i < m->n_parameters && !code; i++) {
-        const gpt_parameter *p = &m->parameters[i];
-        nn_array to = weight_of(m, i);
-        float *values = allocate(p->count * sizeof *values);
-        if (!values)
-            return CODE_NO_MEMORY;
-        gpt_initial_values(p, seed, values);
-        uint16_t *halves = (uint16_t *)values; /* in place: each is read before it is overwritten */
-        for (size_t j = 0; j < p->count && m->dtype != RINGX_F32; j++)
-            halves[j] = float_to_half(m->dtype, values[j]);
-        code = fail_status(ringx_memory_copy(m->on.ops->device, to.data, values, p->count * dtype_bytes(m->dtype)),
-                           "initial values of %s", p->name);
-        free(values);
-    }
-    return code;
+    return gpt_model_initialise_share(m, seed, 0, m->elements);
 }

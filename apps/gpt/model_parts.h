@@ -25,7 +25,8 @@ enum layer_weight {
     LAYER_WEIGHTS
 };
 
-/* What backward needs of a layer's attention; with recomputation there is one for all layers. */
+/* What backward needs of a layer's attention.  With recomputation there is one for all layers, or, with keep_attention,
+ * out and lse of each. */
 typedef struct kept_attention {
     nn_array q, k, v, out, middle; /* middle [tokens][width]: after the attention's residual */
     float *lse;
@@ -75,7 +76,7 @@ struct gpt_model {
     nn_array normal, gate, up, act; /* of a chunk */
     nn_array partial;               /* of a chunk, float: to be summed over the tensor group */
     void *workspace, *loss_workspace;
-    void *more_workspace; /* in its place, where masks need more */
+    void *more_workspace; /* in its place for plans of masks, where they need more */
     size_t workspace_bytes, more_bytes;
     float *token_nll, *host_nll;
     double *nll;
@@ -93,14 +94,21 @@ int model_check(gpt_config *c, int64_t tensor_ranks);
 int model_parameters_create(gpt_model *m); /* for tensor_rank of tensor_ranks */
 int model_memory_create(gpt_model *m);     /* of local_tokens, workspace_bytes and the run */
 void model_memory_free(gpt_model *m);
+int64_t kept_layers(const gpt_model *m);              /* how many kept_attention there are */
 int model_rope_table(gpt_model *m);                   /* of its positions */
 int model_grow_workspace(gpt_model *m, size_t bytes); /* for model_attend, between steps */
 /* Where inputs are kept elsewhere, before a layer runs.  Forward: its input goes there.  Backward: it is back; from
  * host memory that of the layer before begins to come. */
 int model_store_input(gpt_model *m, int64_t layer);
 int model_fetch_input(gpt_model *m, int64_t layer);
+/* A failure of one context rank is one of all, where what follows is collective. */
+int model_agree(const gpt_model *m, int code);
 int model_plans_create(gpt_model *m); /* collective; local_tokens and workspace_bytes follow from them */
+/* Collective: tells the plans where their workspace is.  It stays there until model_plans_destroy or _leave. */
+int model_plans_attach(gpt_model *m);
 void model_plans_destroy(gpt_model *m);
+/* Collective: when it returns no rank of the group has plans, and none the others' workspaces open. */
+int model_plans_leave(gpt_model *m);
 int model_plans_wait(gpt_model *m);
 /* Forward or backward of a layer's attention. */
 int model_attend(gpt_model *m, int64_t layer, const kept_attention *k, bool backward);
@@ -153,9 +161,10 @@ int cache_attend(gpt_model *m, int64_t layer, const kept_attention *k);
 /* ---- model_layer.c: one layer ---- */
 
 kept_attention *kept_of(gpt_model *m, int64_t layer);
-int layer_attention(gpt_model *m, int64_t layer); /* inputs[layer] to its middle */
-int layer_mlp(gpt_model *m, int64_t layer);       /* its middle to inputs[layer + 1] */
-int layer_backward(gpt_model *m, int64_t layer);  /* dx of inputs[layer + 1] to that of inputs[layer] */
+/* inputs[layer] to its middle; again: for backward, with what is kept of the attention. */
+int layer_attention(gpt_model *m, int64_t layer, bool again);
+int layer_mlp(gpt_model *m, int64_t layer);      /* its middle to inputs[layer + 1] */
+int layer_backward(gpt_model *m, int64_t layer); /* dx of inputs[layer + 1] to that of inputs[layer] */
 
 /* model_ends.c: what is before and after the layers */
 int model_embed(gpt_model *m, const int32_t *ids);

@@ -29,8 +29,7 @@ ringx_options gpt_run_options(const gpt_run *run, size_t which, const char *layo
 
 /* ---- making ---- */
 
-/* A failure of one rank is one of all: what follows is collective. */
-static int agree(const gpt_model *m, int code)
+int model_agree(const gpt_model *m, int code)
 {
     return m->groups.context ? group_agree(m->groups.context, code) : code;
 }
@@ -77,7 +76,7 @@ static int make(gpt_model *m, size_t which)
 
 int model_plans_create(gpt_model *m)
 {
-    TRY(agree(m, reserve(m)));
+    TRY(model_agree(m, reserve(m)));
     TRY(communicator(m));
     m->workspace_bytes = 0;
     for (size_t i = 0; i < m->attentions; i++) {
@@ -86,6 +85,13 @@ int model_plans_create(gpt_model *m)
         m->workspace_bytes = bytes > m->workspace_bytes ? bytes : m->workspace_bytes;
     }
     m->local_tokens = ringx_plan_local_tokens(m->plans[0]);
+    return CODE_GOOD;
+}
+
+int model_plans_attach(gpt_model *m)
+{
+    for (size_t i = 0; i < m->attentions && !m->run.no_peer_copies; i++)
+        TRY(fail_status(ringx_plan_attach(m->plans[i], m->workspace), "attention"));
     return CODE_GOOD;
 }
 
@@ -131,6 +137,13 @@ void model_plans_destroy(gpt_model *m)
     m->plans = NULL, m->options = NULL, m->attention_of = NULL, m->masks = NULL;
 }
 
+int model_plans_leave(gpt_model *m)
+{
+    bool left = m->plans != NULL;
+    model_plans_destroy(m);
+    return left ? model_agree(m, CODE_GOOD) : CODE_GOOD;
+}
+
 /* ---- documents ---- */
 
 static masked_plans *find_mask(masked_plans *const *list, int64_t count, const int64_t *starts, size_t documents)
@@ -142,7 +155,8 @@ static masked_plans *find_mask(masked_plans *const *list, int64_t count, const i
     return NULL;
 }
 
-/* The plan of the first choice has no layout in its options, but the preset's. */
+/* The plan of the first choice has no layout in its options, but the preset's.  These plans come and go with the
+ * samples, and with them what they need: they are not attached to a workspace. */
 static int make_masked(gpt_model *m, masked_plans *mask)
 {
     size_t most = 0;
@@ -157,7 +171,7 @@ static int make_masked(gpt_model *m, masked_plans *mask)
         size_t bytes = ringx_plan_workspace(mask->plans[i]);
         most = bytes > most ? bytes : most;
     }
-    return agree(m, model_grow_workspace(m, most));
+    return model_agree(m, model_grow_workspace(m, most));
 }
 
 static int create_mask(gpt_model *m, const int64_t *starts, size_t documents, masked_plans **result)
@@ -171,7 +185,7 @@ static int create_mask(gpt_model *m, const int64_t *starts, size_t documents, ma
     }
     if (!code)
         memcpy(mask->starts, starts, (documents + 1) * sizeof *starts);
-    code = agree(m, code);
+    code = model_agree(m, code);
     if (!code)
         code = make_masked(m, mask);
     if (code) {
@@ -188,7 +202,7 @@ int gpt_model_documents(gpt_model *m, const int64_t *const *starts, const size_t
         return fail(CODE_INTERNAL, "the run was not prepared for document masks");
     int64_t batch = m->run.batch;
     masked_plans **next = allocate((size_t)batch * sizeof *next);
-    int code = agree(m, next ? CODE_GOOD : CODE_NO_MEMORY);
+    int code = model_agree(m, next ? CODE_GOOD : CODE_NO_MEMORY);
     for (int64_t i = 0; i < batch && !code; i++) {
         bool whole = documents[i] == 1 && starts[i][0] == 0 && starts[i][1] == m->run.tokens;
         if (whole || documents[i] == 0)
@@ -222,16 +236,17 @@ int model_plans_wait(gpt_model *m)
     return CODE_GOOD;
 }
 
-/* Of all samples, or of one. */
-static ringx_args args_of(const gpt_model *m, const kept_attention *k, int64_t sample)
+/* Of all samples, or of one; masked: for a plan of its documents. */
+static ringx_args args_of(const gpt_model *m, const kept_attention *k, int64_t sample, bool masked)
 {
+    bool more = masked && m->more_bytes;
     ringx_args args = RINGX_ARGS_INIT;
     int64_t first = sample * m->local_tokens;
     args.q.data = rows_from(k->q, first).data, args.k.data = rows_from(k->k, first).data;
     args.v.data = rows_from(k->v, first).data, args.out.data = rows_from(k->out, first).data;
     args.lse = k->lse + first * m->q_width / m->config.head_dim;
-    args.workspace = m->more_bytes ? m->more_workspace : m->workspace;
-    args.workspace_bytes = m->more_bytes ? m->more_bytes : m->workspace_bytes;
+    args.workspace = more ? m->more_workspace : m->workspace;
+    args.workspace_bytes = more ? m->more_bytes : m->workspace_bytes;
     if (m->run.forward_only)
         return args;
     args.dout.data = rows_from(m->dout, first).data, args.dq.data = rows_from(m->dq, first).data;
@@ -243,8 +258,9 @@ int model_attend(gpt_model *m, int64_t layer, const kept_attention *k, bool back
 {
     size_t which = m->attention_of[layer];
     for (int64_t i = 0; i < (m->masks ? m->run.batch : 1); i++) {
-        ringx_plan *plan = m->masks && m->masks[i] ? m->masks[i]->plans[which] : m->plans[which];
-        ringx_args args = args_of(m, k, i);
+        bool masked = m->masks && m->masks[i];
+        ringx_plan *plan = masked ? m->masks[i]->plans[which] : m->plans[which];
+        ringx_args args = args_of(m, k, i, masked);
         TRY(fail_status(backward ? ringx_backward(plan, &args) : ringx_forward(plan, &args),
                         "%sattention of layer %lld", backward ? "backward of " : "", (long long)layer));
     }

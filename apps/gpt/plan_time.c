@@ -4,7 +4,7 @@
  * Linear layers: floating point operations by the machine's rate of matrix products.  What is not a product: bytes by
  * its memory's rate.  Attention: the library's forecast.  Sums over ranks: its forecast of single transfers; gradients
  * are taken to travel after backward.  Backward computes norms, gate and up again; with recomputation, all before the
- * attention's residual too. */
+ * attention's residual too, but for the attention itself where that is kept. */
 #include "gpt/plan_paper.h"
 
 #include "shared/numbers.h"
@@ -15,7 +15,7 @@
 typedef struct shape {                                        /* of the rank with most tokens, in a micro-step */
     double layers, width, q, kv, inner, words, tokens, bytes; /* bytes: of an element */
     double chunks, loss_chunks;                               /* numbers of them */
-    bool recompute, partition;
+    bool recompute, attends_again, partition;
 } shape;
 
 static double pieces(double tokens, int64_t chunk)
@@ -41,6 +41,7 @@ static shape shape_of(const gpt_paper *p, const gpt_settings *s, const gpt_paper
                    .chunks = pieces(tokens, s->run.chunk),
                    .loss_chunks = pieces(tokens, s->run.loss_chunk),
                    .recompute = s->run.recompute,
+                   .attends_again = s->run.recompute && !s->run.keep_attention,
                    .partition = s->run.partition};
 }
 
@@ -96,9 +97,9 @@ static int tensor_time(gpt_paper *p, const shape *h, const paper_machine *m)
     return code || !h->partition ? code : gather_inputs(p, h, m);
 }
 
-static void attention_time(gpt_paper *p, const gpt_paper_attention *a, bool recompute)
+static void attention_time(gpt_paper *p, const gpt_paper_attention *a, bool again)
 {
-    double steps = (double)p->steps, forwards = recompute ? 2 : 1;
+    double steps = (double)p->steps, forwards = again ? 2 : 1;
     p->plan.seconds[PAPER_FORWARD] = steps * forwards * a->seconds[0];
     p->plan.seconds[PAPER_BACKWARD] = steps * a->seconds[1];
     p->plan.exposed[0] = steps * forwards * a->exposed[0];
@@ -128,7 +129,7 @@ int gpt_paper_time(gpt_paper *p, const config *c, const gpt_settings *s, const g
     shape h = shape_of(p, s, a);
     double steps = (double)p->steps;
     paper_own_time(&p->plan, machine, steps * linear_flops(&h), steps * row_bytes(&h), s->dtype);
-    attention_time(p, a, h.recompute);
+    attention_time(p, a, h.attends_again);
     int code = tensor_time(p, &h, machine);
     if (!code)
         code = paper_gradient_time(&p->plan, machine, c->zero_stage, s->dtype, p->steps);

@@ -64,7 +64,7 @@ typedef struct config {
     int64_t zero_stage, allgather_bucket_size, reduce_bucket_size;
     bool overlap_comm, reduce_scatter, contiguous_gradients, allgather_partitions;
     int64_t device; /* ringx_device */
-    bool deterministic;
+    bool deterministic, peer_copies;
     /* precision */
     int64_t precision;
     bool bf16, bf16_enabled, fp16, fp16_enabled, fp32_allreduce;
@@ -72,7 +72,7 @@ typedef struct config {
     int64_t initial_scale_power, loss_scale_window, hysteresis;
     double min_loss_scale;
     /* recomputation */
-    bool checkpoint_activations, partition_activations, synchronize_each_layer, checkpoint_in_cpu;
+    bool checkpoint_activations, partition_activations, synchronize_each_layer, checkpoint_in_cpu, keep_attention;
     int64_t checkpoint_num_layers, mlp_chunk_tokens, loss_chunk_tokens;
     /* data */
     int64_t seed, data_impl, num_workers, tokenizer_type;

@@ -104,6 +104,7 @@ const config_key config_keys[] = {
     {"zero_optimization.contiguous_gradients", KEY_BOOL, F(contiguous_gradients), 0, 1, NULL, "true"},
     {"device", KEY_CHOICE, F(device), 0, 0, devices, "cpu"},
     {"deterministic", KEY_BOOL, F(deterministic), 0, 1, NULL, "false"},
+    {"peer_copies", KEY_BOOL, F(peer_copies), 0, 1, NULL, "true"},
     /* precision */
     {"precision", KEY_CHOICE, F(precision), 0, 0, precisions, "fp32"},
     {"fp32_allreduce", KEY_BOOL, F(fp32_allreduce), 0, 1, NULL, "false"},
@@ -128,6 +129,7 @@ const config_key config_keys[] = {
     {"partition_activations", KEY_BOOL, F(partition_activations), 0, 1, NULL, "false"},
     {"synchronize_each_layer", KEY_BOOL, F(synchronize_each_layer), 0, 1, NULL, "false"},
     {"checkpoint_in_cpu", KEY_BOOL, F(checkpoint_in_cpu), 0, 1, NULL, "false"},
+    {"keep_attention", KEY_BOOL, F(keep_attention), 0, 1, NULL, "false"},
     {"contiguous_checkpointing", WITHOUT_EFFECT},
     {"mlp_chunk_tokens", KEY_INT, F(mlp_chunk_tokens), 0, MANY, NULL, "8192"},
     {"loss_chunk_tokens", KEY_INT, F(loss_chunk_tokens), 0, MANY, NULL, "1024"},

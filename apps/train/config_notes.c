@@ -35,6 +35,7 @@ static const note notes[] = {
     {"partition_activations", "false", "there are no tensor ranks, or no checkpoint_activations", divides},
     {"synchronize_each_layer", "false", "layers run in their order", NULL},
     {"checkpoint_in_cpu", "false", "inputs of layers are kept with checkpoint_activations only", recomputes},
+    {"keep_attention", "false", "everything is kept without checkpoint_activations", recomputes},
     {"zero_optimization.overlap_comm", "false", "on a GPU gradients are summed after backward", on_cpu},
     {"zero_optimization.reduce_scatter", "true", "stages 1 and 2 sum gradients to their owners", NULL},
     {"zero_optimization.allgather_partitions", "true", "weights are gathered from their owners", NULL},

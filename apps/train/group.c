@@ -47,9 +47,14 @@ int group_comm(group *g, ringx_comm **comm)
 {
     int code = CODE_GOOD;
     if (!g->comm) {
-        code = g->ops->comm(g, &g->comm);
+        ringx_comm *host = NULL;
+        code = g->ops->comm(g, &host);
         if (!code && g->gpus)
-            code = gpus_comm(g, g->comm, &g->comm);
+            code = gpus_comm(g, host, &g->comm);
+        else
+            g->comm = host;
+        if (code)
+            ringx_comm_destroy(host);
     }
     *comm = g->comm;
     return code;

@@ -24,7 +24,11 @@ int group_self(group **g);                /* one rank */
 int group_threads(int ranks, group **gs); /* ranks as threads of this process: gs[0 … ranks-1], one for each to use */
 int group_mpi(group **g);                 /* all MPI processes; initialises MPI if nobody has; group_mpi.c */
 void group_mpi_finish(void);              /* finalises MPI if group_mpi initialised it; after group_destroy */
-/* The ranks that the launcher started: group_mpi under mpirun or srun, else group_self. */
+/* All processes that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT tell of, as torchrun does; group_environment.c.
+ * Their waits are the library's: RINGX_TIMEOUT seconds (300).  Later groups replace what these variables say. */
+int group_environment(group **g);
+/* The ranks that the launcher started: group_mpi under mpirun or srun, group_environment under torchrun, else
+ * group_self. */
 int group_world(group **g);
 /* What a program does as one of these ranks: makes the world, calls body with it, finishes.  body returns the same code
  * on every rank; where it fails, all but the first rank keep no message. */

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+static const double farewell_s = 5; /* for the others to end, too */
+
 struct group_gpus {
     ncclComm_t nccl; /* NULL after a failure */
     cudaStream_t stream;
@@ -107,11 +109,23 @@ int gpus_all_gather(group *g, void *data, const size_t *bounds)
     return finish(g, goes_on(r) ? end : r, "a gather over GPUs");
 }
 
+/* Of its own: the library uses it while plans execute, and frees it where they fail. */
 int gpus_comm(group *g, ringx_comm *host, ringx_comm **comm)
 {
-    int code = ready(g, "a plan's communicator");
-    return code ? code
-                : fail_status(ringx_comm_from_nccl(g->gpus->nccl, host, comm), "communicator of %d GPUs", g->ranks);
+    return fail_status(ringx_comm_nccl(host, comm), "communicator of %d GPUs", g->ranks);
+}
+
+/* A rank that does not come must not hold this one. */
+static void leave(ncclComm_t nccl)
+{
+    ncclResult_t result = ncclCommFinalize(nccl);
+    for (double begin = seconds_now(); result == ncclInProgress && seconds_now() - begin < farewell_s; sched_yield())
+        if (ncclCommGetAsyncError(nccl, &result) != ncclSuccess)
+            result = ncclInternalError;
+    if (result == ncclSuccess)
+        ncclCommDestroy(nccl);
+    else
+        ncclCommAbort(nccl);
 }
 
 void gpus_destroy(group *g)
@@ -119,7 +133,7 @@ void gpus_destroy(group *g)
     if (!g->gpus)
         return;
     if (g->gpus->nccl)
-        ncclCommDestroy(g->gpus->nccl);
+        leave(g->gpus->nccl);
     if (g->gpus->done)
         cudaEventDestroy(g->gpus->done);
     free(g->gpus);

@@ -18,7 +18,7 @@ int parallel_use_gpus(const parallel *p, void *stream, bool *used);
 int gpus_all_reduce(group *g, group_op op, float *data, size_t count);
 int gpus_reduce_scatter(group *g, const float *data, const size_t *bounds, float *mine);
 int gpus_all_gather(group *g, void *data, const size_t *bounds);
-int gpus_comm(group *g, ringx_comm *host, ringx_comm **comm); /* takes host over */
+int gpus_comm(group *g, ringx_comm *host, ringx_comm **comm); /* takes host over, unless it fails */
 void gpus_destroy(group *g);                                  /* fine without NCCL */
 
 #endif

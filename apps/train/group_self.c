@@ -48,7 +48,8 @@ int group_world(group **g)
     for (int i = 0; signs[i]; i++)
         if (getenv(signs[i]))
             return group_mpi(g);
-    return group_self(g);
+    const char *ranks = getenv("WORLD_SIZE");
+    return getenv("RANK") && ranks && strcmp(ranks, "1") != 0 ? group_environment(g) : group_self(g);
 }
 
 int group_world_run(group_body *body, void *context)

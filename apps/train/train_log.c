@@ -138,11 +138,12 @@ double flops_as_logged(const flop_shape *f)
 
 double flops_exact(const flop_shape *f, bool with_recompute)
 {
-    double attention = f->width * f->head_dim * (2 * f->heads + 2 * f->kv_heads);
-    double layer = attention + 3 * f->width * f->inner;
-    double layers = f->layers * (6 * layer + 6 * f->heads * f->head_dim * f->tokens); /* a token */
+    double projections = f->width * f->head_dim * (2 * f->heads + 2 * f->kv_heads);
+    double layer = projections + 3 * f->width * f->inner;
+    double again = with_recompute && f->recompute ? 4.0 / 3 : 1, attention_again = f->keep_attention ? 1 : again;
+    double layers = f->layers * (6 * layer * again + 6 * f->heads * f->head_dim * f->tokens * attention_again);
     double head = 6 * f->width * f->vocabulary;
-    return f->batch * f->tokens * (layers * (with_recompute && f->recompute ? 4.0 / 3 : 1) + head);
+    return f->batch * f->tokens * (layers + head);
 }
 
 /* ---- live line ---- */

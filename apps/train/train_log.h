@@ -39,7 +39,7 @@ void log_evaluation_print(FILE *to, const char *chart, int64_t iteration, double
  * neither grouped heads nor gated inner layers; `actual` counts recomputation. */
 typedef struct flop_shape {
     double layers, width, heads, kv_heads, head_dim, inner, vocabulary, tokens, batch;
-    bool recompute;
+    bool recompute, keep_attention; /* the second: all but the attention is computed again */
 } flop_shape;
 double flops_as_logged(const flop_shape *f);
 /* By exact count: 6 for each weight of a matrix product and token, causal attention counted once. */

@@ -21,11 +21,13 @@ int zero_sum_range(const zero *z, group *g, size_t first, size_t count, size_t *
     return device_reduce_scatter(g, zero_device(z), all, bounds, all + bounds[group_rank(g)]);
 }
 
-/* Owners get their whole share at once: the ranks then are equally busy. */
+/* Owners get their whole share at once: the ranks then are equally busy.  On a device nothing is gained by buckets, and
+ * each would be waited for. */
 static int sum_all(zero *z)
 {
     group *g = z->ranks->gradient;
-    size_t all = z->model.elements, bucket = z->set.bucket && z->set.stage == 0 ? z->set.bucket : all;
+    bool cut = z->set.bucket && z->set.stage == 0 && zero_device(z) == RINGX_CPU;
+    size_t all = z->model.elements, bucket = cut ? z->set.bucket : all;
     size_t *bounds = allocate(((size_t)group_ranks(g) + 1) * sizeof *bounds);
     int code = bounds ? CODE_GOOD : CODE_NO_MEMORY;
     for (size_t at = 0; at < all && !code; at += bucket)

@@ -83,7 +83,7 @@ static const option_group train_groups[] = {{"Configuration", config_rows}, {"Re
 const program_command vit_train_command = {
     .options = {.program = "ringx-vit",
                 .name = "train",
-                .text = "trains a model; under mpirun or srun on many ranks",
+                .text = "trains a model; under mpirun, srun or torchrun on many ranks",
                 .help =
                     "Checkpoints, <save_path>/epoch_<e>, are whole or not there; training goes on from the newest,\n"
                     "on any number of ranks. SIGTERM and SIGUSR1 save and end with 75; 80: the loss or a gradient\n"

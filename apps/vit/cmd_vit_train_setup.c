@@ -56,6 +56,7 @@ int vit_set_up_model(vit_training *t)
                    .chunk = c->mlp_chunk_tokens,
                    .recompute = c->checkpoint_activations,
                    .forward_only = t->forward_only,
+                   .no_peer_copies = !c->peer_copies,
                    .attention = &t->attention,
                    .first_sample = t->p.at[AXIS_DATA],
                    .sample_stride = t->p.size[AXIS_DATA]};

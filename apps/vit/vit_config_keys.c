@@ -64,6 +64,7 @@ const vit_key vit_keys[] = {
     {"noddp", VIT_KEY_BOOL, F(noddp), 0, 1, NULL, "false"},
     {"seed", VIT_KEY_INT, F(seed), 0, 4294967295.0, NULL, "1234"},
     {"device", VIT_KEY_CHOICE, F(device), 0, 0, devices, "cpu"},
+    {"peer_copies", VIT_KEY_BOOL, F(peer_copies), 0, 1, NULL, "true"},
     {"zero_stage", VIT_KEY_INT, F(zero_stage), 0, 1, NULL, "0"},
     {"checkpoint_activations", VIT_KEY_BOOL, F(checkpoint_activations), 0, 1, NULL, "false"},
     {"mlp_chunk_tokens", VIT_KEY_INT, F(mlp_chunk_tokens), 0, MANY, NULL, "0"},

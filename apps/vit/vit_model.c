@@ -94,8 +94,8 @@ void vit_model_release(vit_model *m)
 {
     if (!m)
         return;
+    vit_plan_destroy(m); /* first: it knows where the memory is */
     vit_memory_free(m);
-    vit_plan_destroy(m);
 }
 
 void vit_model_destroy(vit_model *m)
@@ -156,11 +156,14 @@ static int prepare(vit_model *m)
 
 int vit_model_prepare(vit_model *m, const vit_run *run)
 {
+    int code = vit_plan_leave(m);
     vit_model_release(m);
     m->run = *run;
-    int code = vit_plan_create(m);
+    code = code ? code : vit_plan_create(m);
     if (!code)
         code = agree(m, prepare(m));
+    if (!code)
+        code = vit_plan_attach(m);
     if (code)
         vit_model_release(m);
     return code;

@@ -69,6 +69,7 @@ typedef struct vit_run {
     int64_t chunk;                       /* tokens at a time, rounded up to NN_TILE; 0: all */
     bool forward_only;                   /* evaluation: no gradients */
     bool recompute;                      /* keep of a block its input only */
+    bool no_peer_copies;                 /* attention's blocks travel by the communicator alone (ringx_plan_attach) */
     const ringx_options *attention;      /* NULL: the library's choice; lives as long as the run */
     int64_t first_sample, sample_stride; /* sample b is number first + b·stride of the global batch: for dropout */
 } vit_run;

@@ -97,7 +97,11 @@ int vit_parameters_create(vit_model *m); /* for tensor_rank of tensor_ranks */
 int vit_memory_create(vit_model *m);     /* of local_tokens, workspace_bytes and the run */
 void vit_memory_free(vit_model *m);
 int vit_plan_create(vit_model *m); /* collective; local_tokens and workspace_bytes follow from it */
+/* Collective: tells the plan where its workspace is.  It stays there until vit_plan_destroy or _leave. */
+int vit_plan_attach(vit_model *m);
 void vit_plan_destroy(vit_model *m);
+/* Collective: when it returns no rank of the group has a plan, and none the others' workspaces open. */
+int vit_plan_leave(vit_model *m);
 int vit_plan_wait(vit_model *m);
 /* Forward or backward of a block's attention. */
 int vit_attend(vit_model *m, int64_t layer, const vit_kept *k, bool backward);

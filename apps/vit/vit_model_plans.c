@@ -70,6 +70,11 @@ int vit_plan_create(vit_model *m)
     return CODE_GOOD;
 }
 
+int vit_plan_attach(vit_model *m)
+{
+    return m->run.no_peer_copies ? CODE_GOOD : fail_status(ringx_plan_attach(m->plan, m->workspace), "attention");
+}
+
 void vit_plan_destroy(vit_model *m)
 {
     ringx_plan_destroy(m->plan);
@@ -77,10 +82,18 @@ void vit_plan_destroy(vit_model *m)
     m->plan = NULL, m->self = NULL, m->comm = NULL;
 }
 
+int vit_plan_leave(vit_model *m)
+{
+    bool left = m->plan != NULL;
+    vit_plan_destroy(m);
+    return left && m->groups.context ? group_agree(m->groups.context, CODE_GOOD) : CODE_GOOD;
+}
+
+/* The plan first: it notices that another rank is gone, which would hold up the device for ever. */
 int vit_plan_wait(vit_model *m)
 {
-    TRY(m->on.ops->wait(&m->on));
-    return fail_status(ringx_plan_wait(m->plan), "a step");
+    TRY(fail_status(ringx_plan_wait(m->plan), "a step"));
+    return m->on.ops->wait(&m->on);
 }
 
 static ringx_args args_of(const vit_model *m, const vit_kept *k)

@@ -60,6 +60,23 @@ grep -q "^ note: key 'num_workers' has no effect here: each rank reads its own s
 train log_dir=/dev/null/x
 [ $? -eq 73 ] || complain "log_dir that cannot be made"
 
+# ---- ranks as torchrun starts them: two processes are one run, and its loss is that of one rank
+port=$((20000 + RANDOM % 10000))
+for rank in 0 1; do
+    RANK=$rank WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port "$RINGX_GPT" train -d "$work" small --set \
+        context_parallel_size=2 train_iters=10 "save=$work/pair" >"$work/rank$rank" 2>&1 &
+    started[rank]=$!
+done
+wait "${started[0]}" && wait "${started[1]}" || complain "two ranks of the environment: $(cat "$work"/rank[01] | tail -n 2)"
+grep -q '^ringx-gpt train: 2 ranks, tensor 1 × context 2 × data 1;' "$work/rank0" || complain "two ranks are not one run"
+[ ! -s "$work/rank1" ] || complain "the second rank says something"
+train train_iters=10
+alone=$(sed -nE 's/^ validation results at iteration 10 .*lm_loss value: ([0-9.]+)E.*/\1/p' "$work/output")
+pair=$(sed -nE 's/^ validation results at iteration 10 .*lm_loss value: ([0-9.]+)E.*/\1/p' "$work/rank0")
+awk -v a="$alone" -v b="$pair" 'BEGIN { exit !(a > 0 && (a - b) ^ 2 < (1e-4 * a) ^ 2) }' ||
+    complain "two ranks have the loss $pair, one has $alone"
+[ -e "$work/pair/global_step10/rank_00001.safetensors" ] || complain "the second rank saved nothing"
+
 refuses() { # code, words, settings…
     local code=$1 words=$2 got
     shift 2

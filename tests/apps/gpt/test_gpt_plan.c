@@ -117,6 +117,7 @@ static void memory_to_the_byte(void **state)
         {.ranks = 1,
          .settings = {"precision=fp16", "mlp_chunk_tokens=1", "loss_chunk_tokens=1", "no_weight_tying=false"}},
         {.ranks = 2, .settings = {"context_parallel_size=2", "zero_optimization.stage=1"}},
+        {.ranks = 2, .settings = {"context_parallel_size=2", "checkpoint_activations=true", "keep_attention=true"}},
         {.ranks = 3, .settings = {"context_parallel_size=3", "zero_optimization.stage=2", "precision=bfloat16"}},
         {.ranks = 2,
          .settings = {"model_parallel_size=2", "checkpoint_activations=true", "partition_activations=true"}},

@@ -306,6 +306,8 @@ static void forms_have_the_gradients_of_one_rank(void **state)
         set(&r, "attention_config=ringX4o+zigzag*all");
         set(&r, "checkpoint_activations=true");
         set(&r, "checkpoint_in_cpu=true");
+        set(&r, "keep_attention=true");
+        set(&r, "peer_copies=false");
         run_good(right);
         run_good(&r);
         open_stored(&alone, name[0], &one_rank);
