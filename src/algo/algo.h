@@ -18,6 +18,10 @@ ringx_status ringx__algo_find(const char *name, const ringx_algo **algo);
 void ringx__local_forward(ringx_schedule *s, const ringx_geometry *g);
 void ringx__local_backward(ringx_schedule *s, const ringx_geometry *g);
 
+/* Between two ranks a gather, two broadcasts and a ring's hop move the same; a hop both ways at once. */
+void ringx__ring_forward(ringx_schedule *s, const ringx_geometry *g);
+void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g);
+
 /* Backwards in which K,V go to the queries; shared by algorithms whose backward is another's. */
 void ringx__kvbcast_backward(ringx_schedule *s, const ringx_geometry *g);
 

@@ -14,6 +14,23 @@ static int around(const ringx_geometry *g, int distance)
     return ((g->rank + distance) % g->ranks + g->ranks) % g->ranks;
 }
 
+/* The own K,V as they are sent.  Where the own tile joins the first arrival, both are of one stage: the next slice's
+ * must not wait for that arrival's slot. */
+static ringx_span packed(ringx_schedule *s, const ringx_geometry *g)
+{
+    ringx_region region = ringx__slot(s, g->joined ? "kv own" : "kv", 1, g->joined ? 1 : 2);
+    ringx_span kv = ringx__carve(s, &region, RINGX_KV, g->rank, g->kv_head, g->kv_heads);
+    ringx__pack(s, kv);
+    return kv;
+}
+
+/* Another stage begins with each arrival, but for the one that the own tile joins. */
+static void next_stage(ringx_schedule *s, const ringx_geometry *g, int i)
+{
+    if (!(ringx__own_joins(g) && i == 1))
+        ringx__stage(s);
+}
+
 /* The slot into which the K,V of `owner` arrive. */
 static ringx_span arrival(ringx_schedule *s, const ringx_geometry *g, int owner)
 {
@@ -36,13 +53,12 @@ void ringx__ring_forward(ringx_schedule *s, const ringx_geometry *g)
     ringx__stage(s);
     ringx_span q = ringx__user(s, RINGX_Q), own = ringx__user(s, RINGX_KV), out = ringx__user(s, RINGX_OUT);
     ringx_span state = ringx__fresh(ringx__block(s, "state", 0, RINGX_STATE, g->rank));
-    ringx_span kv = arrival(s, g, g->rank);
-    ringx__pack(s, kv);
+    ringx_span kv = packed(s, g);
     if (!ringx__own_joins(g))
         ringx__attend(s, &state, &q, 1, &own, 1);
 
     for (int i = 1; i < g->ranks; i++) {
-        ringx__stage(s);
+        next_stage(s, g, i);
         kv = hop(s, g, kv, around(g, -i));
         ringx_span both[2] = {kv, own};
         ringx__attend(s, &state, &q, 1, both, ringx__own_joins(g) && i == 1 ? 2 : 1);
@@ -56,8 +72,7 @@ void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
     ringx_span q = ringx__user(s, RINGX_QDO), own = ringx__user(s, RINGX_KV);
     ringx_span dq = ringx__block(s, "dq", 0, RINGX_DQ, g->rank);
     ringx_span own_dkv = ringx__block(s, "own dkv", 1, RINGX_DKV, g->rank);
-    ringx_span kv = arrival(s, g, g->rank);
-    ringx__pack(s, kv);
+    ringx_span kv = packed(s, g);
     ringx__clear(s, dq);
     ringx__clear(s, own_dkv);
     bool joins = ringx__own_joins(g), last = ringx__own_last(g);
@@ -66,7 +81,7 @@ void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
 
     ringx_span travelling = {.fresh = true};
     for (int i = 1; i < g->ranks; i++) {
-        ringx__stage(s);
+        next_stage(s, g, i);
         kv = hop(s, g, kv, around(g, -i));
         ringx_span dkv = ringx__block(s, "dkv", 1, RINGX_DKV, around(g, -i));
         ringx__clear(s, dkv);

@@ -136,8 +136,8 @@ static int choose_slices(const ringx_choice *c, const ringx_shape *shape, int ra
 static int sliced_forward(const ringx_choice *c, const ringx_shape *shape, int ranks)
 {
     int64_t tiles = shape->batch * shape->q_heads * (shape->tokens / ranks / TILE_ROWS), most = tiles / LEAST_TILES;
-    if (ranks <= 2) /* the own tile hides it all */
-        return 1;
+    if (ranks <= 2) /* the own tile of one half hides all, and the other half is done in one kernel */
+        return tiles < LEAST_TILES / 2 || c->slices < 2 ? 1 : 2;
     return (int)(most < 1 ? 1 : most < c->slices ? most : c->slices);
 }
 
@@ -248,6 +248,8 @@ ringx_status ringx__choice_schedule(ringx_schedule *schedule, const ringx_choice
     ringx_emit emit = backward ? c->algo->backward : c->algo->forward;
     if (c->layout.ranks == 1)
         emit = backward ? ringx__local_backward : ringx__local_forward;
+    else if (c->joined && c->layout.ranks == 2 && (is_algo(c, "kvgather") || is_algo(c, "kvbcast")))
+        emit = backward ? ringx__ring_backward : ringx__ring_forward; /* of two ranks K,V: the same, as one exchange */
     return ringx__schedule_build(schedule, emit, &geometry, backward);
 }
 

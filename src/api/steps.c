@@ -301,12 +301,17 @@ static ringx_status pack(const ringx_execution *e, const ringx_step *step, void 
     const ringx_rowops *ops = plan->rowops;
     const ringx_operand *from = &e->program->schedule.operands[step->operand], *to = from + step->operands - 1;
     int64_t tokens = tokens_of(plan, to);
-    RINGX_TRY(ops->copy(shape, tokens, to->heads, shape->head_dim, view_of(e, from, 0), shape->dtype, view_of(e, to, 0),
-                        shape->dtype, 1, stream));
+    for (int part = 0; part < (to->kind == RINGX_Q ? 1 : 2); part++) {
+        int64_t dim = part ? shape->value_dim : shape->head_dim;
+        if (ops->copy_beside && step->place > 0) /* the first one has nothing beside it */
+            RINGX_TRY(ops->copy_beside(shape, tokens, to->heads, dim, view_of(e, from, part), view_of(e, to, part),
+                                       shape->dtype, stream));
+        else
+            RINGX_TRY(ops->copy(shape, tokens, to->heads, dim, view_of(e, from, part), shape->dtype,
+                                view_of(e, to, part), shape->dtype, 1, stream));
+    }
     if (to->kind == RINGX_Q)
         return RINGX_OK;
-    RINGX_TRY(ops->copy(shape, tokens, to->heads, shape->value_dim, view_of(e, from, 1), shape->dtype,
-                        view_of(e, to, 1), shape->dtype, 1, stream));
     if (to->kind == RINGX_KV)
         return RINGX_OK;
     RINGX_TRY(ops->copy_rows(shape, tokens, to->heads, lse_of(e, from), block_rows(e, to, 2), 1, stream));

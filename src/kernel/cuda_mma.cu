@@ -103,13 +103,12 @@ ringx_status take_keys(const ringx_job *job, size_t k0, int tile, const size_t *
     return RINGX_OK;
 }
 
-ringx_status launch(const ringx_mma_variant *v, void (*kernel)(ringx_mma_params), int64_t blocks,
-                    const ringx_mma_params &p, void *stream)
+ringx_status launch(const ringx_mma_variant *v, int64_t blocks, const ringx_mma_params &p, void *stream)
 {
     if (blocks > INT32_MAX)
         RINGX_FAIL(RINGX_UNSUPPORTED, "%lld tiles in one job; at most %d", (long long)blocks, INT32_MAX);
     RINGX_CUDA_TRY(
-        ringx__cuda_launch(kernel, dim3((unsigned)blocks), (unsigned)v->threads, (size_t)v->smem_bytes, stream, p));
+        ringx__cuda_launch(v->kernel, dim3((unsigned)blocks), (unsigned)v->threads, (size_t)v->smem_bytes, stream, p));
     return RINGX_OK;
 }
 
@@ -148,14 +147,13 @@ ringx_status piece(const ringx_job *job, const ringx_mma_variant *v, const ringx
     together = (together < 1 ? 1 : together) * (backward ? 1 : shape->group);
     p.head_group = (int)(together < columns ? together : columns);
     if (!backward)
-        return launch(v, v->kernel, tiles * columns, p, job->stream);
+        return launch(v, tiles * columns, p, job->stream);
     if (job->ordered) {
         p.turn = turns;
         size_t bytes = (size_t)p.q_tiles * (size_t)p.q_heads * (size_t)p.batch * sizeof *turns;
         RINGX_CUDA_TRY(cudaMemsetAsync(turns, 0, bytes, (cudaStream_t)job->stream));
     }
-    RINGX_TRY(launch(v, v->kernel, tiles * columns, p, job->stream));
-    return v->second ? launch(v, v->second, tiles * columns, p, job->stream) : RINGX_OK;
+    return launch(v, tiles * columns, p, job->stream);
 }
 
 ringx_status run(const ringx_job *job, bool backward)
@@ -213,8 +211,6 @@ ringx_status prepare(const ringx_shape *shape)
     for (int backward = 0; backward < 2; backward++) {
         const ringx_mma_variant *v = variant(shape, backward);
         RINGX_CUDA_TRY(ringx__cuda_load((const void *)v->kernel, v->smem_bytes));
-        if (v->second)
-            RINGX_CUDA_TRY(ringx__cuda_load((const void *)v->second, v->smem_bytes));
     }
     return RINGX_OK;
 }

@@ -101,16 +101,6 @@ RINGX_MULTIPLY_ADD(__half, "f16")
 
 #endif
 
-/* 0, or the size of a chunk where x has a sign: an address may depend on a value and yet be where it was. */
-__device__ __forceinline__ ringx_shared sign_chunk(float x)
-{
-#ifdef RINGX_EMULATE
-    return x < 0 ? 16 : 0;
-#else
-    return __float_as_uint(x) >> 31 << 4;
-#endif
-}
-
 /* Chunk c of row r of a tile. */
 template <int DP> __device__ __forceinline__ int chunk_at(int r, int c)
 {

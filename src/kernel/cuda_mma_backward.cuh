@@ -198,26 +198,22 @@ __device__ __forceinline__ void mma_backward_minus_delta(const float *delta, flo
     }
 }
 
-/* A few of the weights of scores s, the j-th of `of` parts: done between the products of dP.  Returns 0, but so that
- * the compiler does not know it: weights have no sign. */
+/* A few of the weights of scores s, the j-th of `of` parts: written between the products of dP. */
 template <class C>
-__device__ __forceinline__ ringx_shared mma_backward_weights(float scale2, const float *lse, float2 &now, int j, int of,
-                                                             float (&s)[C::STRIPS][C::HALF / 8][4])
+__device__ __forceinline__ void mma_backward_weights(float scale2, const float *lse, float2 &now, int j, int of,
+                                                     float (&s)[C::STRIPS][C::HALF / 8][4])
 {
     constexpr int ROW = 4 * C::STRIPS, ALL = C::HALF / 8 * ROW;
     const int each = (ALL + of - 1) / of;
-    ringx_shared signs = 0;
 #pragma unroll
     for (int x = j * each; x < (j + 1) * each; x++) {
         if (x >= ALL)
             continue;
         const int c = x / ROW, i = x / 4 % C::STRIPS, e = x % 4;
         s[i][c][e] = exp2_fast(fmaf(s[i][c][e], scale2, e % 2 ? now.y : now.x));
-        signs |= sign_chunk(s[i][c][e]);
         if (x % ROW == ROW - 1 && x + 1 < ALL)
             now = mma_backward_lse(lse + 8 * (c + 1));
     }
-    return signs;
 }
 
 /* From weights in s and dP - delta in dp to dS in dp.  EXTRA: from scores and dP, to weights that feed dV and dS. */
@@ -262,22 +258,21 @@ mma_differentiate(const ringx_mma_params &p, const ringx_mma_backward_tile &t, c
     }
 }
 
-/* d += A·Bᵀ of rows of two tiles, as multiply_rows.  beside(j, of) is done between products: it returns 0, which later
- * addresses depend on, or the compiler would put all of it after the last product. */
+/* d += A·Bᵀ of rows of two tiles, as multiply_rows, and beside(j, of) between products.  (Making the compiler keep it
+ * there, by addresses that depend on it, was slower.) */
 template <typename T, int STRIPS, int GROUPS, int STEPS, int DP, class F>
 __device__ __forceinline__ void multiply_rows_beside(float (&d)[STRIPS][2 * GROUPS][4], ringx_shared rows, int a_tile,
                                                      ringx_shared columns, int b_tile, F beside)
 {
     constexpr int AHEAD = 1, ALL = STEPS * GROUPS;
     uint32_t a[2][STRIPS][4], b[AHEAD + 1][4];
-    ringx_shared zero = 0, next = 0;
     auto load = [&](int j) {
         if (j % GROUPS == 0) {
 #pragma unroll
             for (int i = 0; i < STRIPS; i++)
                 load_matrices(a[j / GROUPS % 2][i], fragment_at<DP>(rows, a_tile, 16 * i, 2 * (j / GROUPS)));
         }
-        load_matrices(b[j % (AHEAD + 1)], fragment_at<DP>(columns, b_tile, 16 * (j % GROUPS), 2 * (j / GROUPS)) + zero);
+        load_matrices(b[j % (AHEAD + 1)], fragment_at<DP>(columns, b_tile, 16 * (j % GROUPS), 2 * (j / GROUPS)));
     };
     load(0);
 #pragma unroll
@@ -289,8 +284,7 @@ __device__ __forceinline__ void multiply_rows_beside(float (&d)[STRIPS][2 * GROU
             multiply_add<T>(d[i][j % GROUPS * 2], a[j / GROUPS % 2][i], b[j % 2][0], b[j % 2][1]);
             multiply_add<T>(d[i][j % GROUPS * 2 + 1], a[j / GROUPS % 2][i], b[j % 2][2], b[j % 2][3]);
         }
-        zero = next;
-        next = beside(j, ALL);
+        beside(j, ALL);
     }
 }
 
@@ -544,7 +538,7 @@ __global__ void __launch_bounds__(C::THREADS, 1) ringx_mma_backward(const __grid
         {
             float s[C::STRIPS][C::HALF / 8][4] = {}, dp[C::STRIPS][C::HALF / 8][4] = {};
             multiply_rows_beside<T, C::STRIPS, STEPS, C::DK / 16, C::KP>(s, strip_k, 0, columns_k, q_tile + q_half,
-                                                                         [](int, int) -> ringx_shared { return 0; });
+                                                                         [](int, int) {});
             bool masked = now.m < ranges[now.iq].full_begin || now.m >= ranges[now.iq].full_end;
             /* no branches from here to the barrier: the compiler mixes products with all else */
             if (!C::EXTRA && masked)
@@ -553,8 +547,9 @@ __global__ void __launch_bounds__(C::THREADS, 1) ringx_mma_backward(const __grid
                 mma_backward_minus_delta<C>(stats + C::M + query, dp);
             float2 lse = mma_backward_lse(stats + query);
             multiply_rows_beside<T, C::STRIPS, STEPS, C::DV / 16, C::VP>(
-                dp, strip_v, C::V_AT, columns_v, do_tile + do_half, [&](int j, int of) -> ringx_shared {
-                    return C::EXTRA ? 0 : mma_backward_weights<C>(p.scale * RINGX_LOG2E, stats + query, lse, j, of, s);
+                dp, strip_v, C::V_AT, columns_v, do_tile + do_half, [&](int j, int of) {
+                    if (!C::EXTRA)
+                        mma_backward_weights<C>(p.scale * RINGX_LOG2E, stats + query, lse, j, of, s);
                 });
             mma_differentiate<C>(p, t, now, stats, rows, masked, key, query, s, dp);
             mma_backward_store<C>(base, ds_first, p_group + lane * 4, half, s, dp, left);

@@ -6,7 +6,7 @@
 #define RINGX_MMA_BACKWARD_ONE(T, DK, DV, STRIPS, M, EXTRA)                                                            \
     {                                                                                                                  \
         DK, DV, 64 * STRIPS, M, 256, ringx_mma_backward_config<T, DK, DV, STRIPS, M, EXTRA>::SMEM, EXTRA,              \
-            ringx_mma_backward<ringx_mma_backward_config<T, DK, DV, STRIPS, M, EXTRA>>, nullptr                        \
+            ringx_mma_backward<ringx_mma_backward_config<T, DK, DV, STRIPS, M, EXTRA>>                                 \
     }
 #define RINGX_MMA_BACKWARD(T, DK, DV, STRIPS, M)                                                                       \
     RINGX_MMA_BACKWARD_ONE(T, DK, DV, STRIPS, M, false), RINGX_MMA_BACKWARD_ONE(T, DK, DV, STRIPS, M, true)

@@ -6,7 +6,7 @@
 #define RINGX_MMA_FORWARD_ONE(T, DK, DV, WARPS, STRIPS, N, EXTRA)                                                      \
     {                                                                                                                  \
         DK, DV, 16 * STRIPS *WARPS, N, 32 * WARPS, ringx_mma_forward_config<T, DK, DV, WARPS, STRIPS, N, EXTRA>::SMEM, \
-            EXTRA, ringx_mma_forward<ringx_mma_forward_config<T, DK, DV, WARPS, STRIPS, N, EXTRA>>, nullptr            \
+            EXTRA, ringx_mma_forward<ringx_mma_forward_config<T, DK, DV, WARPS, STRIPS, N, EXTRA>>                     \
     }
 #define RINGX_MMA_FORWARD(T, DK, DV, WARPS, STRIPS, N)                                                                 \
     RINGX_MMA_FORWARD_ONE(T, DK, DV, WARPS, STRIPS, N, false), RINGX_MMA_FORWARD_ONE(T, DK, DV, WARPS, STRIPS, N, true)

@@ -10,7 +10,7 @@ struct ringx_mma_variant {
     int rows, columns; /* tile: rows of the side that stays, rows of the side that streams */
     int threads, smem_bytes;
     bool extra; /* has softcap, dropout, a scale that is not positive */
-    void (*kernel)(ringx_mma_params), (*second)(ringx_mma_params); /* second: another launch, or NULL */
+    void (*kernel)(ringx_mma_params);
 };
 
 extern const ringx_mma_variant ringx__mma_forward_bf16[], ringx__mma_forward_f16[];

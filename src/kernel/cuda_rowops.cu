@@ -347,11 +347,6 @@ ringx_status copy_bytes(const ringx_shape *shape, const geometry &g, ringx_view 
         rows *= times;
         times = 1;
     }
-    if (from.token_stride == g.heads * g.dim && to.token_stride == g.heads * g.dim && times == 1) {
-        RINGX_CUDA_TRY(cudaMemcpyAsync(to.data, from.data, (size_t)(g.heads * g.dim * rows) * element,
-                                       cudaMemcpyDeviceToDevice, s));
-        return RINGX_OK;
-    }
     for (int64_t b = 0; b < times; b++)
         RINGX_CUDA_TRY(cudaMemcpy2DAsync(
             (char *)to.data + (size_t)(b * to.batch_stride) * element, (size_t)to.token_stride * element,
@@ -373,17 +368,26 @@ ringx_status copy(const ringx_shape *shape, int64_t tokens, int64_t heads, int64
                   ringx_dtype from_type, ringx_view to, ringx_dtype to_type, int, void *stream)
 {
     geometry g = geometry_of(shape, tokens, heads, dim);
-    size_t element = from_type == RINGX_F32 ? 4 : 2;
     if (g.rows == 0 || dim == 0)
         return RINGX_OK;
     cudaStream_t s = (cudaStream_t)stream;
-    if (from_type == to_type && by_engine(shape, g, from, to, element))
-        return copy_bytes(shape, g, from, to, element, s);
     if (from_type == RINGX_F32)
         return copy_from<float>(g, from, to, to_type, s);
     if (from_type == RINGX_BF16)
         return copy_from<__nv_bfloat16>(g, from, to, to_type, s);
     return copy_from<__half>(g, from, to, to_type, s);
+}
+
+ringx_status copy_beside(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view from,
+                         ringx_view to, ringx_dtype type, void *stream)
+{
+    geometry g = geometry_of(shape, tokens, heads, dim);
+    size_t element = type == RINGX_F32 ? 4 : 2;
+    if (g.rows == 0 || dim == 0)
+        return RINGX_OK;
+    if (by_engine(shape, g, from, to, element))
+        return copy_bytes(shape, g, from, to, element, (cudaStream_t)stream);
+    return copy(shape, tokens, heads, dim, from, type, to, type, 1, stream);
 }
 
 template <typename T> ringx_status sum_as(const geometry &g, ringx_view a, ringx_view b, ringx_view to, cudaStream_t s)
@@ -512,5 +516,6 @@ ringx_status prepare(const ringx_shape *)
 
 } // namespace
 
-extern "C" const ringx_rowops ringx__rowops_cuda = {RINGX_CUDA, prepare,   finish,  rescale, delta_of, copy,
-                                                    copy_sum,   copy_rows, convert, add,     add_far,  fill};
+extern "C" const ringx_rowops ringx__rowops_cuda = {RINGX_CUDA, prepare,     finish,   rescale,   delta_of,
+                                                    copy,       copy_beside, copy_sum, copy_rows, convert,
+                                                    add,        add_far,     fill};
