@@ -8,6 +8,7 @@
  * Wire     (N-1)·KV a rank; backward again, plus (N-1)·dKV.
  * Memory   O(local): two K,V (one more for each lookahead beyond 1); backward as many dK,dV and one in flight. */
 #include "algo/algo.h"
+#include <stdlib.h>
 
 static int around(const ringx_geometry *g, int distance)
 {
@@ -20,7 +21,10 @@ static ringx_span packed(ringx_schedule *s, const ringx_geometry *g)
 {
     ringx_region region = ringx__slot(s, g->joined ? "kv own" : "kv", 1, g->joined ? 1 : 2);
     ringx_span kv = ringx__carve(s, &region, RINGX_KV, g->rank, g->kv_head, g->kv_heads);
-    ringx__pack(s, kv);
+    if (getenv("RINGX_EARLY_PACK") && g->joined && !s->backward && g->slice <= g->lookahead)
+        ringx__pack_first(s, kv);
+    else
+        ringx__pack(s, kv);
     return kv;
 }
 
@@ -100,7 +104,7 @@ void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
         ringx__grad(s, &q, &dq, 1, &own, &own_dkv, 1);
     ringx__store(s, dq);
     if (g->joined) {
-        ringx__unpack_sum(s, own_dkv, travelling, 1);
+        ringx__unpack_sum(s, own_dkv, travelling, 0);
     } else {
         ringx__add(s, travelling, own_dkv, 1);
         ringx__unpack(s, own_dkv, 1);

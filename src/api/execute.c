@@ -101,6 +101,16 @@ static ringx_status check_args(const ringx_plan *plan, const ringx_args *a, bool
     return plan->workspace_bytes ? plan->device->usable("workspace", a->workspace) : RINGX_OK;
 }
 
+/* Packs at the beginning: kernels, which would wait for the first tiles' end if these were launched before them. */
+static size_t first_packs(const ringx_schedule *s)
+{
+    size_t n = 0;
+    while (n < s->lane_count[RINGX_COMM_LANE] && s->steps[s->lane_step[RINGX_COMM_LANE][n]].op == RINGX_PACK &&
+           s->lane_wait[RINGX_COMM_LANE][n] == 0)
+        n++;
+    return n;
+}
+
 static ringx_status execute(ringx_plan *plan, ringx_program *program, const ringx_args *args, bool backward)
 {
     ringx_status status = check_args(plan, args, backward);
@@ -114,6 +124,7 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
                        .timing = &program->timing,
                        .one_lane = plan->one_lane,
                        .compute_first = plan->peer && ringx__peer_reaches(plan->data)};
+    walk.ahead = walk.compute_first ? first_packs(&program->schedule) : 0;
     plan->args = args;
     plan->last = program;
     if (plan->peer)

@@ -76,7 +76,7 @@ static void run_lane(ringx_lanes *lanes, const ringx_walk *walk, int lane)
 static void run_both(ringx_lanes *lanes, const ringx_walk *walk)
 {
     while (!finished(lanes, walk, RINGX_COMM_LANE) || !finished(lanes, walk, RINGX_COMPUTE_LANE)) {
-        bool begun = lanes->done[RINGX_COMM_LANE] > 0; /* what is sent first is made before */
+        bool begun = lanes->done[RINGX_COMM_LANE] >= walk->ahead;
         int first = walk->compute_first && begun ? RINGX_COMPUTE_LANE : RINGX_COMM_LANE;
         bool can = !finished(lanes, walk, first) && ready(lanes, walk, first);
         run_step(lanes, walk, can ? first : 1 - first);

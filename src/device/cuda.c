@@ -149,6 +149,8 @@ static ringx_status enqueue_step(void *context, uint32_t step, int lane, void *u
     ringx_lanes *lanes = q->lanes;
     cudaStream_t stream = lanes->stream[lane];
     uint32_t wait = q->walk->track->wait[lane][q->next[lane]++];
+    if (lane == RINGX_COMPUTE_LANE && q->next[lane] == 1 && wait < q->walk->ahead)
+        wait = (uint32_t)q->walk->ahead;
     CUDA_TRY(cudaSetDevice(lanes->device));
     if (wait)
         CUDA_TRY(cudaStreamWaitEvent(stream, lanes->end[q->walk->track->step[1 - lane][wait - 1]], 0));
@@ -166,7 +168,8 @@ static ringx_status cuda_walk(ringx_lanes *lanes, const ringx_walk *walk)
                        .run = enqueue_step,
                        .context = &q,
                        .one_lane = walk->one_lane,
-                       .compute_first = walk->compute_first};
+                       .compute_first = walk->compute_first,
+                       .ahead = walk->ahead};
     size_t transfers = walk->track->count[RINGX_COMM_LANE];
     CUDA_TRY(cudaEventRecord(lanes->fork, lanes->stream[RINGX_COMPUTE_LANE]));
     if (transfers)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory of other GPUs of the host: by address within a process, by CUDA IPC between processes; words that streams set
- * and wait for (stream memory operations), which need no multiprocessor. */
+/* Memory of other processes' GPUs of the host, by CUDA IPC; words that streams set and wait for (stream memory
+ * operations), which need no multiprocessor. */
 #include <cuda.h>
 #include <cuda_runtime.h>
 #include <fcntl.h>
@@ -43,11 +43,6 @@ static ringx_status the_driver(driver *d)
     RINGX_FAIL(RINGX_UNSUPPORTED, "the CUDA driver has no stream memory operations; one for CUDA 12.0 or later has");
 }
 
-static ringx_status failed(cudaError_t error, const char *what)
-{
-    return ringx__fail(RINGX_DEVICE, "%s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
-}
-
 /* ---- reaching ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t this_process(void)
@@ -74,31 +69,14 @@ static ringx_status cuda_share(const void *memory, ringx_reach *reach)
     RINGX_TRY(the_driver(&d));
     if (d.range(&base, &size, (CUdeviceptr)(uintptr_t)memory) != CUDA_SUCCESS)
         RINGX_FAIL(RINGX_INVALID, "%p is no device memory that other ranks could reach", memory);
-    cudaError_t error = cudaGetDevice(&reach->device);
-    if (error != cudaSuccess)
-        return failed(error, "cudaGetDevice");
     reach->process = this_process();
-    reach->address = (int64_t)(uintptr_t)memory;
     reach->offset = (int64_t)((uintptr_t)memory - (uintptr_t)base);
     gethostname(reach->host, sizeof reach->host - 1);
     if (cudaIpcGetMemHandle(&handle, (void *)(uintptr_t)base) == cudaSuccess)
         memcpy(reach->handle, &handle, sizeof handle);
     else
-        cudaGetLastError(); /* memory of a pool: threads of this process reach it all the same */
+        cudaGetLastError(); /* memory of a pool: nobody reaches it */
     return RINGX_OK;
-}
-
-static bool opens_within(const ringx_reach *reach)
-{
-    int device = 0, can = 0;
-    if (cudaGetDevice(&device) != cudaSuccess)
-        return false;
-    if (device == reach->device)
-        return true;
-    if (cudaDeviceCanAccessPeer(&can, device, reach->device) != cudaSuccess || !can)
-        return false;
-    cudaError_t error = cudaDeviceEnablePeerAccess(reach->device, 0);
-    return error == cudaSuccess || error == cudaErrorPeerAccessAlreadyEnabled;
 }
 
 static ringx_status cuda_open(const ringx_reach *reach, void **memory, void **opened)
@@ -110,16 +88,15 @@ static ringx_status cuda_open(const ringx_reach *reach, void **memory, void **op
     gethostname(host, sizeof host - 1);
     if (strcmp(host, reach->host) != 0)
         return RINGX_OK;
-    if (reach->process == this_process()) {
-        if (opens_within(reach))
-            *memory = (void *)(uintptr_t)reach->address;
-    } else if (memcmp(reach->handle, none, sizeof none) != 0) {
-        memcpy(&handle, reach->handle, sizeof handle);
-        if (cudaIpcOpenMemHandle(opened, handle, cudaIpcMemLazyEnablePeerAccess) == cudaSuccess)
-            *memory = (char *)*opened + reach->offset;
-        else
-            *opened = NULL;
-    }
+    /* Ranks of one process share its driver's locks: one that waits in a call of the driver for a stream that waits for
+     * another rank would keep that rank from making the call it is waited for. */
+    if (reach->process == this_process() || memcmp(reach->handle, none, sizeof none) == 0)
+        return RINGX_OK;
+    memcpy(&handle, reach->handle, sizeof handle);
+    if (cudaIpcOpenMemHandle(opened, handle, cudaIpcMemLazyEnablePeerAccess) == cudaSuccess)
+        *memory = (char *)*opened + reach->offset;
+    else
+        *opened = NULL;
     cudaGetLastError();
     return RINGX_OK;
 }

@@ -29,6 +29,7 @@ typedef struct ringx_walk {
     ringx_timing *timing;
     bool one_lane;      /* the transport cannot be driven from another thread: interleave on the caller's */
     bool compute_first; /* one lane: computation before transfers, as far as it can go, not after them */
+    size_t ahead;       /* compute_first: but after so many steps of communication, for which it waits */
 } ringx_walk;
 
 typedef struct ringx_lanes ringx_lanes;
@@ -38,9 +39,8 @@ typedef struct ringx_lanes ringx_lanes;
 enum { RINGX_HANDLE_BYTES = 64 };
 
 typedef struct ringx_reach { /* of a piece of device memory, for the other ranks of the host; plain bytes */
-    uint64_t process;        /* in which address space `address` means something: random, never 0 */
-    int64_t address, offset; /* offset: within what the handle opens */
-    int32_t device;
+    uint64_t process;        /* random, never 0 */
+    int64_t offset;          /* within what the handle opens */
     unsigned char handle[RINGX_HANDLE_BYTES];
     char host[64]; /* only its own ranks can reach it */
 } ringx_reach;

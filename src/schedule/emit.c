@@ -149,6 +149,13 @@ void ringx__pack(ringx_schedule *s, ringx_span to)
     operand(s, to, RINGX_OUT_, -1);
 }
 
+void ringx__pack_first(ringx_schedule *s, ringx_span to)
+{
+    ringx__pack(s, to);
+    if (s->status == RINGX_OK)
+        s->steps[s->n_steps - 1].shift = (int8_t)(-1 - s->stage);
+}
+
 void ringx__unpack(ringx_schedule *s, ringx_span from, int shift)
 {
     begin(s, RINGX_UNPACK, shift);

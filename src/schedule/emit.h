@@ -32,6 +32,7 @@ ringx_span *ringx__spans(ringx_schedule *s, int64_t count);
 
 /* ---- communication; group -1: all ranks, root is an index in the group ---- */
 void ringx__pack(ringx_schedule *s, ringx_span to);
+void ringx__pack_first(ringx_schedule *s, ringx_span to); /* before all other communication: to a slot never used */
 void ringx__unpack(ringx_schedule *s, ringx_span from, int shift);
 void ringx__unpack_sum(ringx_schedule *s, ringx_span a, ringx_span b, int shift); /* DKV; for devices that join */
 void ringx__broadcast(ringx_schedule *s, ringx_span block, int root);

@@ -19,7 +19,7 @@ static ringx_status fake_share(const void *memory, ringx_reach *reach)
 {
     memset(reach, 0, sizeof *reach);
     reach->process = (uint64_t)my_process + 1;
-    reach->address = (int64_t)(uintptr_t)memory;
+    reach->offset = (int64_t)(uintptr_t)memory;
     snprintf(reach->host, sizeof reach->host, "host %d", my_host);
     return RINGX_OK;
 }
@@ -29,7 +29,7 @@ static ringx_status fake_open(const ringx_reach *reach, void **memory, void **op
     char host[sizeof reach->host];
     snprintf(host, sizeof host, "host %d", my_host);
     *opened = NULL;
-    *memory = strcmp(host, reach->host) == 0 && my_process != one_sided ? (void *)(uintptr_t)reach->address : NULL;
+    *memory = strcmp(host, reach->host) == 0 && my_process != one_sided ? (void *)(uintptr_t)reach->offset : NULL;
     return RINGX_OK;
 }
 

@@ -388,8 +388,6 @@ static int launch_threads(const settings *s, int ranks, crew_work work, void *co
 int launch(const settings *s, crew_work work, void *context)
 {
     int ranks;
-    if (s->device == RINGX_CUDA && !launch_in_processes(s)) /* ranks of one process wait in the driver for each other */
-        setenv("CUDA_MODULE_LOADING", "EAGER", 0);
     int code = launch_ranks(s, &ranks);
     if (code)
         return code;
