@@ -167,11 +167,11 @@ RINGX_API ringx_status ringx_plan_create(ringx_plan **plan, const ringx_problem 
                                          ringx_comm *comm);
 RINGX_API void ringx_plan_destroy(ringx_plan *plan); /* local; NULL is fine */
 
-/* Collective.  Says where the workspace of all later executes will be (at least ringx_plan_workspace(plan) bytes,
- * aligned to 128; it must outlive the plan, or the next attach).  GPUs that reach each other's memory then copy blocks
- * out of each other's workspaces by their copy engines, at a link's full speed and without multiprocessors; memory that
- * cudaMalloc gave is needed for that between processes.  Elsewhere nothing changes.  Without attaching, all transfers
- * are the communicator's.  Fails on every rank or on none. */
+/* Collective.  Says where the workspace of all later executes will be: at least ringx_plan_workspace(plan) bytes,
+ * aligned to 128, which outlive the plans of all ranks, or their next attach.  GPUs of one host whose ranks are
+ * processes then copy blocks out of each other's workspaces by copy engines, at a link's full speed and without
+ * multiprocessors; the workspace must be memory that cudaMalloc gave.  Elsewhere nothing changes; without attaching,
+ * all transfers are the communicator's.  Fails on every rank or on none. */
 RINGX_API ringx_status ringx_plan_attach(ringx_plan *plan, void *workspace);
 RINGX_API void ringx_plan_describe(const ringx_plan *plan, ringx_plan_info *info);
 RINGX_API size_t ringx_plan_workspace(const ringx_plan *plan);     /* bytes, exact */

@@ -8,7 +8,6 @@
  * Wire     (N-1)·KV a rank; backward again, plus (N-1)·dKV.
  * Memory   O(local): two K,V (one more for each lookahead beyond 1); backward as many dK,dV and one in flight. */
 #include "algo/algo.h"
-#include <stdlib.h>
 
 static int around(const ringx_geometry *g, int distance)
 {
@@ -21,7 +20,7 @@ static ringx_span packed(ringx_schedule *s, const ringx_geometry *g)
 {
     ringx_region region = ringx__slot(s, g->joined ? "kv own" : "kv", 1, g->joined ? 1 : 2);
     ringx_span kv = ringx__carve(s, &region, RINGX_KV, g->rank, g->kv_head, g->kv_heads);
-    if (getenv("RINGX_EARLY_PACK") && g->joined && !s->backward && g->slice <= g->lookahead)
+    if (g->joined && !s->backward && g->slice <= g->lookahead) /* later it would wait for multiprocessors */
         ringx__pack_first(s, kv);
     else
         ringx__pack(s, kv);

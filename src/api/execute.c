@@ -125,6 +125,7 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
                        .one_lane = plan->one_lane,
                        .compute_first = plan->peer && ringx__peer_reaches(plan->data)};
     walk.ahead = walk.compute_first ? first_packs(&program->schedule) : 0;
+    walk.waits_ahead = !backward; /* what comes first in a backward leaves room */
     plan->args = args;
     plan->last = program;
     if (plan->peer)

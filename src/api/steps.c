@@ -2,7 +2,6 @@
 /* Steps made concrete: blocks become views of memory, ops become calls of the kernel, the row operations, the
  * transport. */
 #include "api/plan.h"
-#include <stdlib.h>
 
 /* ---- blocks to views ---- */
 
@@ -304,13 +303,8 @@ static ringx_status pack(const ringx_execution *e, const ringx_step *step, void 
     int64_t tokens = tokens_of(plan, to);
     for (int part = 0; part < (to->kind == RINGX_Q ? 1 : 2); part++) {
         int64_t dim = part ? shape->value_dim : shape->head_dim;
-        if (ops->copy_beside && step->place > 0 &&
-            !getenv("RINGX_EARLY_PACK")) /* the first one has nothing beside it */
-            RINGX_TRY(ops->copy_beside(shape, tokens, to->heads, dim, view_of(e, from, part), view_of(e, to, part),
-                                       shape->dtype, stream));
-        else
-            RINGX_TRY(ops->copy(shape, tokens, to->heads, dim, view_of(e, from, part), shape->dtype,
-                                view_of(e, to, part), shape->dtype, 1, stream));
+        RINGX_TRY(ops->copy(shape, tokens, to->heads, dim, view_of(e, from, part), shape->dtype, view_of(e, to, part),
+                            shape->dtype, 1, stream));
     }
     if (to->kind == RINGX_Q)
         return RINGX_OK;

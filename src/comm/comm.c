@@ -27,8 +27,11 @@ int ringx_comm_ranks(const ringx_comm *comm)
 
 void ringx_comm_destroy(ringx_comm *comm)
 {
-    if (comm)
-        comm->ops->destroy(comm);
+    if (!comm)
+        return;
+    if (comm->kept)
+        comm->forget(comm->kept);
+    comm->ops->destroy(comm);
 }
 
 ringx_status ringx__comm_roll_call(ringx_comm *comm, const char *what)

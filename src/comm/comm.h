@@ -70,6 +70,8 @@ typedef struct ringx_comm_ops {
 struct ringx_comm { /* first member of every transport's own struct */
     const ringx_comm_ops *ops;
     int rank, ranks;
+    void *kept; /* what plans leave for later ones; freed with the communicator */
+    void (*forget)(void *kept);
 };
 
 static inline ringx_comm *ringx__comm_host(ringx_comm *comm)

@@ -452,19 +452,46 @@ typedef struct card { /* what a rank tells the others of itself */
     char message[RINGX_MESSAGE_BYTES / 2];
 } card;
 
+typedef struct kept_words { /* of a communicator, for all its plans, which run one after the other */
+    const ringx_device_ops *device;
+    uint32_t *words;
+} kept_words;
+
+static void forget_words(void *kept)
+{
+    kept_words *k = kept;
+    if (k->words)
+        k->device->free(k->words);
+    free(k);
+}
+
+/* The words stay with the communicator: a rank that frees memory which another has still open breaks what that one
+ * opens next.  They are zeros between plans. */
 static ringx_status make_words(peer_comm *c)
 {
     size_t bytes = 2 * (size_t)c->base.ranks * sizeof *c->words;
-    if (!c->words) {
+    kept_words *k = c->inner->kept;
+    if (!k) {
         void *memory = NULL;
-        RINGX_TRY(c->device->alloc(bytes, &memory));
-        c->words = memory;
+        uint32_t *zeros = calloc(1, bytes);
+        k = calloc(1, sizeof *k);
+        ringx_status status = k && zeros ? c->device->alloc(bytes, &memory)
+                                         : ringx__fail(RINGX_NO_MEMORY, "no memory for %zu bytes of zeros", bytes);
+        if (status == RINGX_OK)
+            status = c->device->copy(memory, zeros, bytes);
+        free(zeros);
+        if (status != RINGX_OK) {
+            if (memory)
+                c->device->free(memory);
+            free(k);
+            return status;
+        }
+        *k = (kept_words){.device = c->device, .words = memory};
+        c->inner->kept = k;
+        c->inner->forget = forget_words;
     }
-    uint32_t *zeros = calloc(1, bytes);
-    ringx_status status = zeros ? c->device->copy(c->words, zeros, bytes)
-                                : ringx__fail(RINGX_NO_MEMORY, "no memory for %zu bytes of zeros", bytes);
-    free(zeros);
-    return status;
+    c->words = k->words;
+    return RINGX_OK;
 }
 
 static ringx_status fill_card(peer_comm *c, void *workspace, card *mine)
@@ -649,8 +676,6 @@ static void destroy(ringx_comm *comm)
         release(c);
     if (c->others)
         detach(c);
-    if (c->words)
-        c->device->free(c->words);
     free(c->others);
     free(c->reach);
     free(c->turns);

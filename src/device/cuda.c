@@ -149,7 +149,7 @@ static ringx_status enqueue_step(void *context, uint32_t step, int lane, void *u
     ringx_lanes *lanes = q->lanes;
     cudaStream_t stream = lanes->stream[lane];
     uint32_t wait = q->walk->track->wait[lane][q->next[lane]++];
-    if (lane == RINGX_COMPUTE_LANE && q->next[lane] == 1 && wait < q->walk->ahead)
+    if (lane == RINGX_COMPUTE_LANE && q->next[lane] == 1 && q->walk->waits_ahead && wait < q->walk->ahead)
         wait = (uint32_t)q->walk->ahead;
     CUDA_TRY(cudaSetDevice(lanes->device));
     if (wait)

@@ -29,7 +29,8 @@ typedef struct ringx_walk {
     ringx_timing *timing;
     bool one_lane;      /* the transport cannot be driven from another thread: interleave on the caller's */
     bool compute_first; /* one lane: computation before transfers, as far as it can go, not after them */
-    size_t ahead;       /* compute_first: but after so many steps of communication, for which it waits */
+    size_t ahead;       /* compute_first: but after so many steps of communication */
+    bool waits_ahead;   /* and when these are done */
 } ringx_walk;
 
 typedef struct ringx_lanes ringx_lanes;

@@ -4,8 +4,6 @@
 
 #define WARPS 8
 
-enum { MOST_PLANES = 16 }; /* of a copy by engines */
-
 namespace
 {
 
@@ -340,57 +338,6 @@ ringx_status copy_from(const geometry &g, ringx_view from, ringx_view to, ringx_
     return copy_as<From, __half>(g, from, to, s);
 }
 
-#if CUDART_VERSION >= 13000 && !defined(RINGX_EMULATE)
-/* One batch's rows of a token as a plane: width bytes of each. */
-cudaMemcpy3DBatchOp plane(const ringx_view &from, const ringx_view &to, int64_t b, size_t element, size_t width,
-                          size_t rows)
-{
-    cudaMemcpy3DBatchOp op = {};
-    op.src.type = op.dst.type = cudaMemcpyOperandTypePointer;
-    op.src.op.ptr.ptr = (char *)from.data + (size_t)(b * from.batch_stride) * element;
-    op.dst.op.ptr.ptr = (char *)to.data + (size_t)(b * to.batch_stride) * element;
-    op.src.op.ptr.rowLength = (size_t)from.token_stride * element;
-    op.dst.op.ptr.rowLength = (size_t)to.token_stride * element;
-    op.src.op.ptr.layerHeight = op.dst.op.ptr.layerHeight = rows;
-    op.extent = {width, rows, 1};
-    op.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
-    op.flags = cudaMemcpyFlagPreferOverlapWithCompute;
-    return op;
-}
-
-/* The same bytes elsewhere, by copy engines.  Within a device an ordinary copy is a kernel, which waits for
- * multiprocessors.  False: not here. */
-bool copied_by_engine(const ringx_shape *shape, const geometry &g, const ringx_view &from, const ringx_view &to,
-                      size_t element, cudaStream_t s)
-{
-    cudaMemcpy3DBatchOp ops[MOST_PLANES];
-    cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-    if (!s || cudaStreamIsCapturing(s, &capture) != cudaSuccess || capture != cudaStreamCaptureStatusNone)
-        return false;
-    for (int64_t b = 0; b < shape->batch; b++)
-        ops[b] = plane(from, to, b, element, (size_t)(g.heads * g.dim) * element, (size_t)g.tokens);
-    if (cudaMemcpy3DBatchAsync((size_t)shape->batch, ops, 0, s) == cudaSuccess)
-        return true;
-    cudaGetLastError();
-    return false;
-}
-#else
-bool copied_by_engine(const ringx_shape *, const geometry &, const ringx_view &, const ringx_view &, size_t,
-                      cudaStream_t)
-{
-    return false;
-}
-#endif
-
-bool by_engine(const ringx_shape *shape, const geometry &g, const ringx_view &from, const ringx_view &to,
-               size_t element)
-{
-    const int64_t most_pitch = INT64_C(1) << 30, width = g.heads * g.dim;
-    return shape->batch <= MOST_PLANES && together(from, g) && together(to, g) && from.token_stride >= width &&
-           to.token_stride >= width && from.token_stride * (int64_t)element < most_pitch &&
-           to.token_stride * (int64_t)element < most_pitch;
-}
-
 ringx_status copy(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view from,
                   ringx_dtype from_type, ringx_view to, ringx_dtype to_type, int, void *stream)
 {
@@ -403,18 +350,6 @@ ringx_status copy(const ringx_shape *shape, int64_t tokens, int64_t heads, int64
     if (from_type == RINGX_BF16)
         return copy_from<__nv_bfloat16>(g, from, to, to_type, s);
     return copy_from<__half>(g, from, to, to_type, s);
-}
-
-ringx_status copy_beside(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view from,
-                         ringx_view to, ringx_dtype type, void *stream)
-{
-    geometry g = geometry_of(shape, tokens, heads, dim);
-    size_t element = type == RINGX_F32 ? 4 : 2;
-    if (g.rows == 0 || dim == 0)
-        return RINGX_OK;
-    if (by_engine(shape, g, from, to, element) && copied_by_engine(shape, g, from, to, element, (cudaStream_t)stream))
-        return RINGX_OK;
-    return copy(shape, tokens, heads, dim, from, type, to, type, 1, stream);
 }
 
 template <typename T> ringx_status sum_as(const geometry &g, ringx_view a, ringx_view b, ringx_view to, cudaStream_t s)
@@ -543,6 +478,5 @@ ringx_status prepare(const ringx_shape *)
 
 } // namespace
 
-extern "C" const ringx_rowops ringx__rowops_cuda = {RINGX_CUDA, prepare,     finish,   rescale,   delta_of,
-                                                    copy,       copy_beside, copy_sum, copy_rows, convert,
-                                                    add,        add_far,     fill};
+extern "C" const ringx_rowops ringx__rowops_cuda = {RINGX_CUDA, prepare,   finish,  rescale, delta_of, copy,
+                                                    copy_sum,   copy_rows, convert, add,     add_far,  fill};

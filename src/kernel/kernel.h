@@ -106,10 +106,6 @@ typedef struct ringx_rowops {
     /* to = from over dim elements of dtypes; converts, rounding to nearest even */
     ringx_status (*copy)(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view from,
                          ringx_dtype from_type, ringx_view to, ringx_dtype to_type, int threads, void *stream);
-    /* copy of equal dtypes, slower but beside what the multiprocessors do, where there is hardware for it.  NULL on
-     * CPUs. */
-    ringx_status (*copy_beside)(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view from,
-                                ringx_view to, ringx_dtype type, void *stream);
     /* to = a + b over dim elements; a and b are float.  NULL on CPUs. */
     ringx_status (*copy_sum)(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view a,
                              ringx_view b, ringx_view to, ringx_dtype to_type, void *stream);

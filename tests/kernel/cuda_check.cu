@@ -332,6 +332,8 @@ struct state {
     {
         std::vector<ringx_query_slice> qs = queries(rank);
         std::vector<ringx_key_slice> ks = keys(k0, k1);
+        for (auto &s : ks)
+            s.fresh = backward && fresh;
         std::vector<uint8_t> live;
         for (auto &a : qs)
             for (auto &b : ks)
@@ -376,7 +378,7 @@ struct state {
             ringx_status status = kernel->prepare(&shape);
             if (status == RINGX_OK)
                 status = backward ? kernel->backward(&job) : kernel->forward(&job);
-            if (status == RINGX_UNSUPPORTED && fresh && final)
+            if (status == RINGX_UNSUPPORTED && fresh && final && !backward)
                 return false;
             must(status, kernel->name);
         }
@@ -419,11 +421,17 @@ struct state {
     }
     void backward(const ringx_kernel *kernel)
     {
+        /* the first rank's queries start dK and dV, if all heads are in one job */
+        bool starts = p.cut == 0 && !queries(0).empty() && p.batch > 0;
         dq.zero();
-        dk.zero();
-        dv.zero();
+        for (buffer *sum : {&dk, &dv}) {
+            if (starts)
+                sum->poison();
+            else
+                sum->zero();
+        }
         for (int rank = 0; rank < p.ranks; rank++)
-            run(kernel, true, rank, 0, p.ranks, false, false);
+            run(kernel, true, rank, 0, p.ranks, starts && rank == 0, false);
         CUDA_OK(cudaDeviceSynchronize());
     }
 };

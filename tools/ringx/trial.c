@@ -247,11 +247,12 @@ int trial_run(crew *c, const trial *t)
         code = crew_agree(c, join_results(&x, c));
     if (!code && t->repeat)
         code = crew_agree(c, check_positions(&x, c));
+    ringx_plan_destroy(x.plan);
+    c->ops->barrier(c); /* no rank has another's workspace open when that is freed */
     for (int id = 0; id < TENSORS; id++)
         field_destroy(&x.fields[id]);
     placed_destroy(&x.placed);
     guarded_destroy(&x.workspace);
     free(x.packed);
-    ringx_plan_destroy(x.plan);
     return code;
 }
