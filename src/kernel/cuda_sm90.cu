@@ -232,7 +232,8 @@ ringx_status forward_piece(const ringx_job *job, const ringx_sm90_variant *v, co
     p.final = job->final && k1 == job->keys;
     int64_t head_bytes = (keys > 0 ? keys : 1) * (v->dk + v->dv) * 2, together = L2_BYTES / head_bytes;
     int64_t columns = job->q_heads * shape->batch;
-    RINGX_TRY(order_of((together > 1 ? together : 1) * shape->group, columns, tiles, FORWARD_FILL, &p.order));
+    const int fill = is_sparse(shape) ? FORWARD_FILL : 0; /* else all tiles are as long */
+    RINGX_TRY(order_of((together > 1 ? together : 1) * shape->group, columns, tiles, fill, &p.order));
     if (tiles * columns > INT32_MAX / 2)
         RINGX_FAIL(RINGX_UNSUPPORTED, "%lld query tiles in one job; at most %d", (long long)(tiles * columns),
                    INT32_MAX / 2);
