@@ -20,11 +20,12 @@ mkdir -p "$out"
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || true
 } >"$out/machine.txt"
 
+causal=ringX3,ringX4o,zigzag,ringX2o whole=ringX1o,ringX3b,ring
 for name in "$@"; do
     case $name in
-    s16384) shape=(--seq 16384 --heads 32 --kv-heads 32 --causal --preset ringX3,ringX4o,zigzag,ringX2o) ;;
-    s65536) shape=(--seq 65536 --heads 32 --kv-heads 8 --causal --preset ringX3,ringX4o,zigzag,ringX2o) ;;
-    full) shape=(--batch 4 --seq 8192 --heads 32 --kv-heads 32 --preset ringX1o,ringX3b,ring) ;;
+    s16384) shape=(--seq 16384 --heads 32 --kv-heads 32 --causal --preset "$causal") ;;
+    s65536) shape=(--seq 65536 --heads 32 --kv-heads 8 --causal --preset "$causal") ;;
+    full) shape=(--batch 4 --seq 8192 --heads 32 --kv-heads 32 --preset "$whole") ;;
     *) echo "bench/gpus.sh: no shape '$name'; there are s16384, s65536 and full" >&2 && exit 64 ;;
     esac
     # shellcheck disable=SC2086  # the launcher is several words
