@@ -169,7 +169,9 @@ static void spread_message(crew *c, int speaker, bool others_agree)
 int crew_agree(crew *c, int code)
 {
     int all[MAX_CREW];
+    c->telling = code;
     c->ops->gather(c, &code, sizeof code, all);
+    c->telling = CODE_GOOD;
     int largest = CODE_GOOD, speaker = 0;
     bool unanimous = true;
     for (int r = 0; r < c->ranks; r++) {

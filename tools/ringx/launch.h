@@ -34,6 +34,7 @@ struct crew { /* one rank's view */
     bool in_process;    /* all ranks are threads of one process */
     ringx_comm *comm;
     const char *fault;
+    int telling; /* the code of a failure that the others are being told of */
     bool nccl;   /* comm is NCCL's, over one for host memory */
     bool attach; /* plans to their workspaces, so that GPUs that reach each other's read them */
     void *internal;

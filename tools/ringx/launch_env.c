@@ -21,11 +21,14 @@ static int begin(void)
     return alone ? fail_status(status, "--comm env") : CODE_GOOD;
 }
 
-/* Ranks that cannot agree on what to do next cannot go on. */
-static void must(ringx_status status)
+/* Ranks that cannot agree on what to do next cannot go on.  What this rank was about to tell them is said first: it
+ * names the step. */
+static void must(const crew *c, ringx_status status)
 {
     if (status == RINGX_OK)
         return;
+    if (c->telling)
+        fprintf(stderr, "ringx: %s\n", failure());
     int code = fail_status(status, "ranks cannot agree");
     fprintf(stderr, "ringx: %s\n", failure());
     fflush(NULL);
@@ -34,8 +37,7 @@ static void must(ringx_status status)
 
 static void env_gather(crew *c, const void *mine, size_t bytes, void *all)
 {
-    (void)c;
-    must(ringx_comm_gather(channel, mine, bytes, all));
+    must(c, ringx_comm_gather(channel, mine, bytes, all));
 }
 
 static void env_barrier(crew *c)
@@ -48,7 +50,7 @@ static int env_share(crew *c, void **memory, size_t bytes)
 {
     int code = crew_room(c, memory, bytes);
     for (size_t at = 0; at < bytes && !code; at += PIECE)
-        must(ringx_comm_broadcast(channel, (char *)*memory + at, bytes - at < PIECE ? bytes - at : PIECE, 0));
+        must(c, ringx_comm_broadcast(channel, (char *)*memory + at, bytes - at < PIECE ? bytes - at : PIECE, 0));
     return code;
 }
 
