@@ -200,7 +200,9 @@ ringx_status ringx_comm_faulty(ringx_comm *inner, const char *plan, ringx_comm *
     faulty_comm *f = malloc(sizeof *f);
     if (!f)
         RINGX_FAIL(RINGX_NO_MEMORY, "a communicator needs %zu bytes", sizeof *f);
-    *f = (faulty_comm){.base = {&f->ops, inner->rank, inner->ranks}, .ops = ringx__comm_faulty, .inner = inner};
+    *f = (faulty_comm){.base = {.ops = &f->ops, .rank = inner->rank, .ranks = inner->ranks},
+                       .ops = ringx__comm_faulty,
+                       .inner = inner};
     f->ops.overlaps = inner->ops->overlaps;
     ringx_status status = ringx__rules_parse(plan, inner->ranks, &f->rules, &f->n_rules);
     if (status != RINGX_OK) {

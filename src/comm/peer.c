@@ -9,50 +9,16 @@
  *
  * The words wait in the streams, never in the host, so a pass can be captured in a graph.  Where parcels lie in the
  * giver's workspace is known before: parcels of a pair come in the order in which they were recorded. */
-#include "comm/peer.h"
+#include "comm/peer_parts.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "comm/verbs.h"
 #include "core/shape.h"
-
-enum { PASSES = 2, MOST_FROM_ONE = 3 };
+enum { MOST_FROM_ONE = 3 };
 
 static const double release_s = 5.0; /* for a stream to leave waits that nobody will end */
-
-typedef struct parcel {
-    int32_t to, pass;
-    int64_t offset;
-} parcel;
-
-typedef struct other {       /* another rank, as this one sees it */
-    char *workspace;         /* NULL: out of reach */
-    uint32_t *words;         /* its offered and taken */
-    void *opened[2];         /* for close */
-    int64_t *offset[PASSES]; /* of what it gives this rank, in order; in one block */
-    size_t given[PASSES], next;
-} other;
-
-typedef struct peer_comm {
-    ringx_comm base;
-    ringx_comm *inner;
-    const ringx_device_ops *device;
-    ringx_peer_add add;
-    ringx_message *message; /* room for the part of an exchange that goes through inner */
-    size_t messages;
-    other *others;
-    unsigned char *reach; /* [ranks][ranks]: do these two reach each other? */
-    uint32_t *words;      /* this rank's: offered[ranks], taken[ranks] */
-    parcel *parcels;      /* recorded */
-    size_t n_parcels, room;
-    const char *base_of_record; /* the workspace, while recording */
-    bool recording, attached, released;
-    ringx_status status; /* of recording */
-    size_t *turns;       /* [ranks] */
-    int pass;
-    void *stream; /* of the last call */
-} peer_comm;
 
 struct ringx_group {
     ringx_group *inner;
@@ -80,13 +46,13 @@ static ringx_group *inner_of(const ringx_group *group)
     return group ? group->inner : NULL;
 }
 
-static bool reaches(const peer_comm *c, int rank)
+static bool reaches(const ringx_peer *c, int rank)
 {
     return (c->attached || c->recording) && c->reach[c->base.rank * c->base.ranks + rank];
 }
 
 /* Do all members reach each other?  All of them come to the same answer. */
-static bool all_reach(const peer_comm *c, const ringx_group *group)
+static bool all_reach(const ringx_peer *c, const ringx_group *group)
 {
     int n = members_of(&c->base, group);
     if (!c->attached && !c->recording)
@@ -100,11 +66,11 @@ static bool all_reach(const peer_comm *c, const ringx_group *group)
 
 /* ---- parcels ----------------------------------------------------------------------------------------------------- */
 
-static void note(peer_comm *c, int to, const void *from)
+static void note(ringx_peer *c, int to, const void *from)
 {
     if (c->n_parcels == c->room && c->status == RINGX_OK) {
         size_t room = c->room ? 2 * c->room : 64;
-        parcel *bigger = realloc(c->parcels, room * sizeof *bigger);
+        ringx_parcel *bigger = realloc(c->parcels, room * sizeof *bigger);
         if (!bigger) {
             c->status = ringx__fail(RINGX_NO_MEMORY, "no memory for a list of %zu transfers", room);
             return;
@@ -114,10 +80,10 @@ static void note(peer_comm *c, int to, const void *from)
     }
     if (c->status == RINGX_OK)
         c->parcels[c->n_parcels++] =
-            (parcel){.to = to, .pass = c->pass, .offset = (const char *)from - c->base_of_record};
+            (ringx_parcel){.to = to, .pass = c->pass, .offset = (const char *)from - c->base_of_record};
 }
 
-static ringx_status give(peer_comm *c, int to, const void *from, const ringx_call *call)
+static ringx_status give(ringx_peer *c, int to, const void *from, const ringx_call *call)
 {
     if (c->recording) {
         note(c, to, from);
@@ -126,15 +92,15 @@ static ringx_status give(peer_comm *c, int to, const void *from, const ringx_cal
     return c->device->peer->signal(c->others[to].words + c->base.rank, call->stream);
 }
 
-static ringx_status given(peer_comm *c, int to, const ringx_call *call)
+static ringx_status given(ringx_peer *c, int to, const ringx_call *call)
 {
     return c->recording ? RINGX_OK : c->device->peer->await(c->words + c->base.ranks + to, call->stream);
 }
 
 /* The next parcel of a rank, copied to or added to memory of this one. */
-static ringx_status take(peer_comm *c, int from, void *to, size_t bytes, bool adds, const ringx_call *call)
+static ringx_status take(ringx_peer *c, int from, void *to, size_t bytes, bool adds, const ringx_call *call)
 {
-    other *o = &c->others[from];
+    ringx_other *o = &c->others[from];
     if (c->recording)
         return RINGX_OK;
     if (o->next == o->given[c->pass])
@@ -149,22 +115,22 @@ static ringx_status take(peer_comm *c, int from, void *to, size_t bytes, bool ad
     return c->device->peer->signal(o->words + c->base.ranks + c->base.rank, call->stream);
 }
 
-static ringx_status copy_own(peer_comm *c, void *to, const void *from, size_t bytes, const ringx_call *call)
+static ringx_status copy_own(ringx_peer *c, void *to, const void *from, size_t bytes, const ringx_call *call)
 {
     return c->recording || to == from ? RINGX_OK : c->device->copy_on(to, from, bytes, call->stream);
 }
 
 /* ---- calls ------------------------------------------------------------------------------------------------------- */
 
-static peer_comm *begin(ringx_comm *comm, const ringx_call *call)
+static ringx_peer *begin(ringx_comm *comm, const ringx_call *call)
 {
-    peer_comm *c = (peer_comm *)comm;
+    ringx_peer *c = (ringx_peer *)comm;
     c->stream = call->stream;
     return c;
 }
 
 /* One rank's bytes leave it once for each other: beyond a few, a chain through all of them is faster. */
-static bool from_one(const peer_comm *c, const ringx_group *group)
+static bool from_one(const ringx_peer *c, const ringx_group *group)
 {
     return members_of(&c->base, group) <= MOST_FROM_ONE && all_reach(c, group);
 }
@@ -172,7 +138,7 @@ static bool from_one(const peer_comm *c, const ringx_group *group)
 static ringx_status broadcast(ringx_comm *comm, ringx_group *group, const void *from, void *to, size_t bytes, int root,
                               const ringx_call *call)
 {
-    peer_comm *c = begin(comm, call);
+    ringx_peer *c = begin(comm, call);
     int n = members_of(comm, group);
     if (!from_one(c, group))
         return c->recording ? RINGX_OK
@@ -191,7 +157,7 @@ static ringx_status broadcast(ringx_comm *comm, ringx_group *group, const void *
 }
 
 /* The messages that inner carries, sends before receives. */
-static ringx_status through_inner(peer_comm *c, const ringx_message *sends, size_t n_sends,
+static ringx_status through_inner(ringx_peer *c, const ringx_message *sends, size_t n_sends,
                                   const ringx_message *receives, size_t n_receives, const ringx_call *call)
 {
     size_t n[2] = {0, 0}, all = 0;
@@ -208,18 +174,18 @@ static ringx_status through_inner(peer_comm *c, const ringx_message *sends, size
 }
 
 /* Is this message the turn-th of its pair?  count: of its pair's messages so far, by rank. */
-static bool is_turn(const peer_comm *c, const ringx_message *m, size_t *count, size_t turn)
+static bool is_turn(const ringx_peer *c, const ringx_message *m, size_t *count, size_t turn)
 {
     return m->bytes && reaches(c, m->peer) && count[m->peer]++ == turn;
 }
 
-static void forget_turns(const peer_comm *c)
+static void forget_turns(const ringx_peer *c)
 {
     memset(c->turns, 0, (size_t)c->base.ranks * sizeof *c->turns);
 }
 
 /* The turn-th messages of all pairs; *more: there were any. */
-static ringx_status exchange_turn(peer_comm *c, const ringx_message *sends, size_t n_sends,
+static ringx_status exchange_turn(ringx_peer *c, const ringx_message *sends, size_t n_sends,
                                   const ringx_message *receives, size_t n_receives, size_t turn, bool *more,
                                   const ringx_call *call)
 {
@@ -246,7 +212,7 @@ static ringx_status exchange_turn(peer_comm *c, const ringx_message *sends, size
 static ringx_status exchange(ringx_comm *comm, const ringx_message *sends, size_t n_sends,
                              const ringx_message *receives, size_t n_receives, const ringx_call *call)
 {
-    peer_comm *c = begin(comm, call);
+    ringx_peer *c = begin(comm, call);
     bool more = true;
     if (!c->attached && !c->recording)
         return c->inner->ops->exchange(c->inner, sends, n_sends, receives, n_receives, call);
@@ -264,7 +230,7 @@ static int member_after(const ringx_comm *comm, const ringx_group *group, int i)
 static ringx_status allgather(ringx_comm *comm, ringx_group *group, const void *from, void *to, const size_t *bytes,
                               const size_t *offsets, const ringx_call *call)
 {
-    peer_comm *c = begin(comm, call);
+    ringx_peer *c = begin(comm, call);
     int n = members_of(comm, group), own = index_of(comm, group);
     if (!all_reach(c, group))
         return c->recording ? RINGX_OK
@@ -285,7 +251,7 @@ static ringx_status allgather(ringx_comm *comm, ringx_group *group, const void *
 static ringx_status reduce(ringx_comm *comm, ringx_group *group, const void *from, void *to, size_t count,
                            ringx_dtype dtype, int root, const ringx_call *call)
 {
-    peer_comm *c = begin(comm, call);
+    ringx_peer *c = begin(comm, call);
     int n = members_of(comm, group);
     if (dtype != RINGX_F32 || !from_one(c, group))
         return c->recording ? RINGX_OK
@@ -304,7 +270,7 @@ static ringx_status reduce(ringx_comm *comm, ringx_group *group, const void *fro
 }
 
 /* What the others have for this rank: the first of them copied, this rank's own added, the rest added. */
-static ringx_status take_sum(peer_comm *c, const ringx_group *group, const float *own, void *to, size_t count,
+static ringx_status take_sum(ringx_peer *c, const ringx_group *group, const float *own, void *to, size_t count,
                              const ringx_call *call)
 {
     int n = members_of(&c->base, group);
@@ -323,7 +289,7 @@ static ringx_status reduce_scatter(ringx_comm *comm, ringx_group *group, const v
                                    const size_t *counts, const size_t *offsets, ringx_dtype dtype,
                                    const ringx_call *call)
 {
-    peer_comm *c = begin(comm, call);
+    ringx_peer *c = begin(comm, call);
     int n = members_of(comm, group), own = index_of(comm, group);
     const float *parts = from;
     if (dtype != RINGX_F32 || !all_reach(c, group))
@@ -348,7 +314,7 @@ static ringx_status reduce_scatter(ringx_comm *comm, ringx_group *group, const v
 static ringx_status allreduce_max(ringx_comm *comm, ringx_group *group, const float *from, float *to, size_t count,
                                   const ringx_call *call)
 {
-    peer_comm *c = begin(comm, call);
+    ringx_peer *c = begin(comm, call);
     return c->recording ? RINGX_OK : c->inner->ops->allreduce_max(c->inner, inner_of(group), from, to, count, call);
 }
 
@@ -356,13 +322,13 @@ static ringx_status allreduce_max(ringx_comm *comm, ringx_group *group, const fl
 
 static ringx_status agree(ringx_comm *comm, const void *mine, size_t bytes, void *all, const ringx_call *call)
 {
-    ringx_comm *inner = ((peer_comm *)comm)->inner;
+    ringx_comm *inner = ((ringx_peer *)comm)->inner;
     return inner->ops->agree(inner, mine, bytes, all, call);
 }
 
 static ringx_status split(ringx_comm *comm, int colour, ringx_group **group, const ringx_call *call)
 {
-    ringx_comm *inner = ((peer_comm *)comm)->inner;
+    ringx_comm *inner = ((ringx_peer *)comm)->inner;
     size_t ranks = (size_t)comm->ranks;
     int *colours = malloc(ranks * sizeof *colours);
     ringx_group *new = calloc(1, sizeof *new + ranks * sizeof *new->rank);
@@ -389,7 +355,7 @@ static ringx_status split(ringx_comm *comm, int colour, ringx_group **group, con
 
 static void group_destroy(ringx_comm *comm, ringx_group *group)
 {
-    ringx_comm *inner = ((peer_comm *)comm)->inner;
+    ringx_comm *inner = ((ringx_peer *)comm)->inner;
     if (group)
         inner->ops->group_destroy(inner, group->inner);
     free(group);
@@ -397,12 +363,12 @@ static void group_destroy(ringx_comm *comm, ringx_group *group)
 
 static ringx_status nodes(ringx_comm *comm, int *node_of_rank, const ringx_call *call)
 {
-    ringx_comm *inner = ((peer_comm *)comm)->inner;
+    ringx_comm *inner = ((ringx_peer *)comm)->inner;
     return inner->ops->nodes(inner, node_of_rank, call);
 }
 
 /* After a failure nobody ends the waits in this rank's stream. */
-static void release(peer_comm *c)
+static void release(ringx_peer *c)
 {
     if (!c->attached || c->released || !c->words)
         return;
@@ -412,14 +378,14 @@ static void release(peer_comm *c)
 
 static void abort_all(ringx_comm *comm, int culprit, ringx_status status, const char *message)
 {
-    peer_comm *c = (peer_comm *)comm;
+    ringx_peer *c = (ringx_peer *)comm;
     c->inner->ops->abort(c->inner, culprit, status, message);
     release(c);
 }
 
 static ringx_status poll_failure(ringx_comm *comm)
 {
-    peer_comm *c = (peer_comm *)comm;
+    ringx_peer *c = (ringx_peer *)comm;
     ringx_status status = c->inner->ops->poll(c->inner);
     if (status != RINGX_OK)
         release(c);
@@ -428,241 +394,18 @@ static ringx_status poll_failure(ringx_comm *comm)
 
 static ringx_comm *host_of(ringx_comm *comm)
 {
-    return ringx__comm_host(((peer_comm *)comm)->inner);
+    return ringx__comm_host(((ringx_peer *)comm)->inner);
 }
-
-/* ---- attaching --------------------------------------------------------------------------------------------------- */
-
-static void detach(peer_comm *c)
-{
-    c->attached = false;
-    for (int r = 0; r < c->base.ranks; r++) {
-        other *o = &c->others[r];
-        for (int i = 0; i < 2; i++)
-            if (o->opened[i])
-                c->device->peer->close(o->opened[i]);
-        free(o->offset[0]);
-        *o = (other){.workspace = NULL};
-    }
-}
-
-typedef struct card { /* what a rank tells the others of itself */
-    ringx_reach workspace, words;
-    int32_t status;
-    char message[RINGX_MESSAGE_BYTES / 2];
-} card;
-
-typedef struct kept_words { /* of a communicator, for all its plans, which run one after the other */
-    const ringx_device_ops *device;
-    uint32_t *words;
-} kept_words;
-
-static void forget_words(void *kept)
-{
-    kept_words *k = kept;
-    if (k->words)
-        k->device->free(k->words);
-    free(k);
-}
-
-/* The words stay with the communicator: a rank that frees memory which another has still open breaks what that one
- * opens next.  They are zeros between plans. */
-static ringx_status make_words(peer_comm *c)
-{
-    size_t bytes = 2 * (size_t)c->base.ranks * sizeof *c->words;
-    kept_words *k = c->inner->kept;
-    if (!k) {
-        void *memory = NULL;
-        uint32_t *zeros = calloc(1, bytes);
-        k = calloc(1, sizeof *k);
-        ringx_status status = k && zeros ? c->device->alloc(bytes, &memory)
-                                         : ringx__fail(RINGX_NO_MEMORY, "no memory for %zu bytes of zeros", bytes);
-        if (status == RINGX_OK)
-            status = c->device->copy(memory, zeros, bytes);
-        free(zeros);
-        if (status != RINGX_OK) {
-            if (memory)
-                c->device->free(memory);
-            free(k);
-            return status;
-        }
-        *k = (kept_words){.device = c->device, .words = memory};
-        c->inner->kept = k;
-        c->inner->forget = forget_words;
-    }
-    c->words = k->words;
-    return RINGX_OK;
-}
-
-static ringx_status fill_card(peer_comm *c, void *workspace, card *mine)
-{
-    RINGX_TRY(make_words(c));
-    RINGX_TRY(c->device->peer->share(c->words, &mine->words));
-    return workspace ? c->device->peer->share(workspace, &mine->workspace) : RINGX_OK;
-}
-
-static ringx_status exchange_cards(peer_comm *c, void *workspace, card *all, const ringx_call *call)
-{
-    int rank = c->base.rank;
-    card *mine = calloc(1, sizeof *mine);
-    if (!mine)
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes of a card", sizeof *mine);
-    mine->status = (int32_t)fill_card(c, workspace, mine);
-    if (mine->status != RINGX_OK)
-        ringx__error_take(mine->message, sizeof mine->message);
-    ringx_status status = c->inner->ops->agree(c->inner, mine, sizeof *mine, all, call);
-    free(mine);
-    for (int r = 0; r < c->base.ranks && status == RINGX_OK; r++)
-        if (all[r].status != RINGX_OK)
-            status = r == rank ? ringx__fail((ringx_status)all[r].status, "%s", all[r].message)
-                               : ringx__fail((ringx_status)all[r].status, "rank %d: %s", r, all[r].message);
-    return status;
-}
-
-static ringx_status open_others(peer_comm *c, const card *all)
-{
-    for (int r = 0; r < c->base.ranks; r++) {
-        other *o = &c->others[r];
-        void *memory = NULL;
-        if (r == c->base.rank || !all[r].workspace.process)
-            continue;
-        RINGX_TRY(c->device->peer->open(&all[r].words, &memory, &o->opened[1]));
-        o->words = memory;
-        if (o->words)
-            RINGX_TRY(c->device->peer->open(&all[r].workspace, &memory, &o->opened[0]));
-        o->workspace = o->words ? memory : NULL;
-    }
-    return RINGX_OK;
-}
-
-/* Two ranks reach each other if each does. */
-static ringx_status agree_reach(peer_comm *c, ringx_status status, const ringx_call *call)
-{
-    size_t ranks = (size_t)c->base.ranks;
-    unsigned char *mine = calloc(ranks, 1), *seen = calloc(ranks, ranks);
-    if (mine && seen) {
-        for (size_t r = 0; r < ranks && status == RINGX_OK; r++)
-            mine[r] = c->others[r].workspace != NULL;
-        ringx_status told = c->inner->ops->agree(c->inner, mine, ranks, seen, call);
-        status = status == RINGX_OK ? told : status;
-        for (size_t i = 0; i < ranks; i++)
-            for (size_t j = 0; j < ranks; j++)
-                c->reach[i * ranks + j] = seen[i * ranks + j] && seen[j * ranks + i];
-    } else {
-        status = ringx__fail(RINGX_NO_MEMORY, "no memory for what %zu ranks reach", ranks);
-    }
-    free(mine);
-    free(seen);
-    return status;
-}
-
-/* Of one rank's list, what is for this one. */
-static ringx_status keep_parcels(peer_comm *c, int from, const parcel *list, size_t count)
-{
-    other *o = &c->others[from];
-    size_t n = 0;
-    for (size_t i = 0; i < count; i++)
-        n += list[i].to == c->base.rank;
-    int64_t *at = malloc((n + 1) * sizeof *at);
-    if (!at)
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory for a list of %zu transfers", n);
-    free(o->offset[0]);
-    o->offset[0] = at;
-    for (int pass = 0; pass < PASSES; pass++) {
-        o->offset[pass] = at;
-        o->given[pass] = 0;
-        for (size_t i = 0; i < count; i++)
-            if (list[i].to == c->base.rank && list[i].pass == pass)
-                o->offset[pass][o->given[pass]++] = list[i].offset;
-        at += o->given[pass];
-    }
-    return RINGX_OK;
-}
-
-/* Every rank's number of parcels; a rank that could not record fails all. */
-static ringx_status count_parcels(peer_comm *c, int64_t *counts, const ringx_call *call)
-{
-    int64_t mine = c->status == RINGX_OK ? (int64_t)c->n_parcels : -1;
-    RINGX_TRY(c->inner->ops->agree(c->inner, &mine, sizeof mine, counts, call));
-    for (int r = 0; r < c->base.ranks; r++)
-        if (counts[r] < 0)
-            return r == c->base.rank ? c->status
-                                     : ringx__fail(RINGX_NO_MEMORY, "rank %d: no memory for a list of transfers", r);
-    return RINGX_OK;
-}
-
-static ringx_status exchange_parcels(peer_comm *c, const int64_t *counts, const ringx_call *call)
-{
-    size_t most = 1, ranks = (size_t)c->base.ranks;
-    for (size_t r = 0; r < ranks; r++)
-        most = (size_t)counts[r] > most ? (size_t)counts[r] : most;
-    parcel *mine = calloc(most, sizeof *mine), *lists = calloc(ranks * most, sizeof *lists);
-    ringx_status status = RINGX_OK;
-    if (!mine || !lists)
-        status = ringx__fail(RINGX_NO_MEMORY, "no memory for the lists of %zu transfers of %zu ranks", most, ranks);
-    if (status == RINGX_OK && c->n_parcels)
-        memcpy(mine, c->parcels, c->n_parcels * sizeof *mine);
-    if (status == RINGX_OK)
-        status = c->inner->ops->agree(c->inner, mine, most * sizeof *mine, lists, call);
-    for (size_t r = 0; r < ranks && status == RINGX_OK; r++)
-        status = keep_parcels(c, (int)r, lists + r * most, (size_t)counts[r]);
-    free(mine);
-    free(lists);
-    return status;
-}
-
-/* A rank that fails alone tells the others, who wait for it in the next agreement. */
-static ringx_status told(peer_comm *c, ringx_status status)
-{
-    if (status != RINGX_OK)
-        c->inner->ops->abort(c->inner, c->base.rank, status, ringx_last_error());
-    return status;
-}
-
-ringx_status ringx__peer_open(ringx_comm *peer, void *workspace, const ringx_call *call)
-{
-    peer_comm *c = (peer_comm *)peer;
-    card *all = calloc((size_t)peer->ranks, sizeof *all);
-    detach(c);
-    if (!all)
-        return told(c, ringx__fail(RINGX_NO_MEMORY, "no memory for the cards of %d ranks", peer->ranks));
-    ringx_status status = exchange_cards(c, workspace, all, call);
-    if (status == RINGX_OK)
-        status = agree_reach(c, told(c, open_others(c, all)), call);
-    free(all);
-    c->n_parcels = 0;
-    c->status = RINGX_OK;
-    c->recording = status == RINGX_OK;
-    c->base_of_record = workspace;
-    return status;
-}
-
 void ringx__peer_begin(ringx_comm *peer, int pass)
 {
-    peer_comm *c = (peer_comm *)peer;
+    ringx_peer *c = (ringx_peer *)peer;
     c->pass = pass;
     for (int r = 0; r < peer->ranks; r++)
         c->others[r].next = 0;
 }
-
-ringx_status ringx__peer_attach(ringx_comm *peer, const ringx_call *call)
-{
-    peer_comm *c = (peer_comm *)peer;
-    int64_t *counts = calloc((size_t)peer->ranks, sizeof *counts);
-    c->recording = false;
-    if (!counts)
-        return told(c, ringx__fail(RINGX_NO_MEMORY, "no memory for the numbers of transfers of %d ranks", peer->ranks));
-    ringx_status status = count_parcels(c, counts, call);
-    if (status == RINGX_OK)
-        status = told(c, exchange_parcels(c, counts, call));
-    free(counts);
-    c->attached = status == RINGX_OK;
-    return status;
-}
-
 bool ringx__peer_reaches(const ringx_comm *peer)
 {
-    const peer_comm *c = (const peer_comm *)peer;
+    const ringx_peer *c = (const ringx_peer *)peer;
     bool any = false;
     for (int r = 0; r < peer->ranks; r++)
         any = any || reaches(c, r);
@@ -671,11 +414,11 @@ bool ringx__peer_reaches(const ringx_comm *peer)
 
 static void destroy(ringx_comm *comm)
 {
-    peer_comm *c = (peer_comm *)comm;
+    ringx_peer *c = (ringx_peer *)comm;
     if (c->attached && c->inner->ops->poll(c->inner) != RINGX_OK)
         release(c);
     if (c->others)
-        detach(c);
+        ringx__peer_detach(c);
     free(c->others);
     free(c->reach);
     free(c->turns);
@@ -709,18 +452,18 @@ ringx_status ringx__comm_peer(ringx_comm *inner, const ringx_device_ops *device,
                               ringx_comm **peer)
 {
     size_t ranks = (size_t)inner->ranks;
-    peer_comm *c = calloc(1, sizeof *c);
+    ringx_peer *c = calloc(1, sizeof *c);
     if (!c)
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes of a communicator", sizeof *c);
-    *c = (peer_comm){.base = {.ops = &ops, .rank = inner->rank, .ranks = inner->ranks},
-                     .inner = inner,
-                     .device = device,
-                     .add = add,
-                     .message = calloc(messages + 1, sizeof(ringx_message)),
-                     .messages = messages,
-                     .others = calloc(ranks, sizeof(other)),
-                     .reach = calloc(ranks, ranks),
-                     .turns = calloc(ranks, sizeof(size_t))};
+    *c = (ringx_peer){.base = {.ops = &ops, .rank = inner->rank, .ranks = inner->ranks},
+                      .inner = inner,
+                      .device = device,
+                      .add = add,
+                      .message = calloc(messages + 1, sizeof(ringx_message)),
+                      .messages = messages,
+                      .others = calloc(ranks, sizeof(ringx_other)),
+                      .reach = calloc(ranks, ranks),
+                      .turns = calloc(ranks, sizeof(size_t))};
     if (!c->message || !c->others || !c->reach || !c->turns) {
         destroy(&c->base);
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory for a communicator of %zu ranks", ranks);
