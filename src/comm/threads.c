@@ -173,7 +173,7 @@ ringx_status ringx_comm_threads(int ranks, ringx_comm **comms)
         ringx_threads *t = malloc(sizeof *t);
         if (!t)
             break;
-        *t = (ringx_threads){.base = {&ringx__comm_threads, made, ranks}, .world = w};
+        *t = (ringx_threads){.base = {.ops = &ringx__comm_threads, .rank = made, .ranks = ranks}, .world = w};
         comms[made] = &t->base;
     }
     if (made == ranks)
