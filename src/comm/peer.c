@@ -89,20 +89,20 @@ static ringx_status give(ringx_peer *c, int to, const void *from, const ringx_ca
         note(c, to, from);
         return c->status;
     }
-    return c->device->peer->signal(c->others[to].words + c->base.rank, call->stream);
+    return ringx__peer_told(c, c->device->peer->signal(c->others[to].words + c->base.rank, call->stream));
 }
 
 static ringx_status given(ringx_peer *c, int to, const ringx_call *call)
 {
-    return c->recording ? RINGX_OK : c->device->peer->await(c->words + c->base.ranks + to, call->stream);
+    if (c->recording)
+        return RINGX_OK;
+    return ringx__peer_told(c, c->device->peer->await(c->words + c->base.ranks + to, call->stream));
 }
 
 /* The next parcel of a rank, copied to or added to memory of this one. */
-static ringx_status take(ringx_peer *c, int from, void *to, size_t bytes, bool adds, const ringx_call *call)
+static ringx_status fetch(ringx_peer *c, int from, void *to, size_t bytes, bool adds, const ringx_call *call)
 {
     ringx_other *o = &c->others[from];
-    if (c->recording)
-        return RINGX_OK;
     if (o->next == o->given[c->pass])
         RINGX_FAIL(RINGX_INTERNAL, "%s: rank %d gives %zu blocks, not more",
                    ringx__call_what(call, RINGX_VERB_EXCHANGE), from, o->next);
@@ -115,9 +115,16 @@ static ringx_status take(ringx_peer *c, int from, void *to, size_t bytes, bool a
     return c->device->peer->signal(o->words + c->base.ranks + c->base.rank, call->stream);
 }
 
+static ringx_status take(ringx_peer *c, int from, void *to, size_t bytes, bool adds, const ringx_call *call)
+{
+    return c->recording ? RINGX_OK : ringx__peer_told(c, fetch(c, from, to, bytes, adds, call));
+}
+
 static ringx_status copy_own(ringx_peer *c, void *to, const void *from, size_t bytes, const ringx_call *call)
 {
-    return c->recording || to == from ? RINGX_OK : c->device->copy_on(to, from, bytes, call->stream);
+    if (c->recording || to == from)
+        return RINGX_OK;
+    return ringx__peer_told(c, c->device->copy_on(to, from, bytes, call->stream));
 }
 
 /* ---- calls ------------------------------------------------------------------------------------------------------- */
@@ -280,7 +287,7 @@ static ringx_status take_sum(ringx_peer *c, const ringx_group *group, const floa
     for (int i = 1; i < n; i++) {
         RINGX_TRY(take(c, rank_of(group, member_after(&c->base, group, i)), to, bytes, i > 1, call));
         if (i == 1 && !c->recording)
-            RINGX_TRY(c->add(count, own, to, call->stream));
+            RINGX_TRY(ringx__peer_told(c, c->add(count, own, to, call->stream)));
     }
     return RINGX_OK;
 }

@@ -5,6 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+ringx_status ringx__peer_told(ringx_peer *c, ringx_status status)
+{
+    if (status != RINGX_OK)
+        c->inner->ops->abort(c->inner, c->base.rank, status, ringx_last_error());
+    return status;
+}
+
 void ringx__peer_detach(ringx_peer *c)
 {
     c->attached = false;
@@ -183,24 +190,16 @@ static ringx_status exchange_parcels(ringx_peer *c, const int64_t *counts, const
     return status;
 }
 
-/* A rank that fails alone tells the others, who wait for it in the next agreement. */
-static ringx_status told(ringx_peer *c, ringx_status status)
-{
-    if (status != RINGX_OK)
-        c->inner->ops->abort(c->inner, c->base.rank, status, ringx_last_error());
-    return status;
-}
-
 ringx_status ringx__peer_open(ringx_comm *peer, void *workspace, const ringx_call *call)
 {
     ringx_peer *c = (ringx_peer *)peer;
     card *all = calloc((size_t)peer->ranks, sizeof *all);
     ringx__peer_detach(c);
     if (!all)
-        return told(c, ringx__fail(RINGX_NO_MEMORY, "no memory for the cards of %d ranks", peer->ranks));
+        return ringx__peer_told(c, ringx__fail(RINGX_NO_MEMORY, "no memory for the cards of %d ranks", peer->ranks));
     ringx_status status = exchange_cards(c, workspace, all, call);
     if (status == RINGX_OK)
-        status = agree_reach(c, told(c, open_others(c, all)), call);
+        status = agree_reach(c, ringx__peer_told(c, open_others(c, all)), call);
     free(all);
     c->n_parcels = 0;
     c->status = RINGX_OK;
@@ -214,10 +213,11 @@ ringx_status ringx__peer_attach(ringx_comm *peer, const ringx_call *call)
     int64_t *counts = calloc((size_t)peer->ranks, sizeof *counts);
     c->recording = false;
     if (!counts)
-        return told(c, ringx__fail(RINGX_NO_MEMORY, "no memory for the numbers of transfers of %d ranks", peer->ranks));
+        return ringx__peer_told(
+            c, ringx__fail(RINGX_NO_MEMORY, "no memory for the numbers of transfers of %d ranks", peer->ranks));
     ringx_status status = count_parcels(c, counts, call);
     if (status == RINGX_OK)
-        status = told(c, exchange_parcels(c, counts, call));
+        status = ringx__peer_told(c, exchange_parcels(c, counts, call));
     free(counts);
     c->attached = status == RINGX_OK;
     return status;

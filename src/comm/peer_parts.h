@@ -40,6 +40,9 @@ typedef struct ringx_peer {
     void *stream; /* of the last call */
 } ringx_peer;
 
+/* A rank that fails alone tells the others, who would wait for it; returns status. */
+ringx_status ringx__peer_told(ringx_peer *c, ringx_status status);
+
 /* Closes what is open, and forgets what the others give. */
 void ringx__peer_detach(ringx_peer *c);
 

@@ -4,6 +4,7 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -22,25 +23,34 @@ typedef struct driver {
 
 static bool find(const char *name, void *function)
 {
-    enum cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+    enum cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
     void *entry = NULL;
 #if CUDART_VERSION >= 12050
-    cudaError_t error = cudaGetDriverEntryPointByVersion(name, &entry, 12000, cudaEnableDefault, &found);
+    cudaError_t error = cudaGetDriverEntryPointByVersion(name, &entry, 12000, cudaEnableDefault, &result);
 #else
-    cudaError_t error = cudaGetDriverEntryPoint(name, &entry, cudaEnableDefault, &found);
+    cudaError_t error = cudaGetDriverEntryPoint(name, &entry, cudaEnableDefault, &result);
 #endif
-    if (error != cudaSuccess || found != cudaDriverEntryPointSuccess)
+    if (error != cudaSuccess || result != cudaDriverEntryPointSuccess)
         entry = NULL;
     memcpy(function, &entry, sizeof entry);
     return entry != NULL;
 }
 
-static ringx_status the_driver(driver *d)
+static driver found;
+static bool has_all;
+
+static void find_all(void)
 {
-    if (find("cuMemGetAddressRange", &d->range) && find("cuStreamBatchMemOp", &d->batch))
-        return RINGX_OK;
+    has_all = find("cuMemGetAddressRange", &found.range) && find("cuStreamBatchMemOp", &found.batch);
     cudaGetLastError();
-    RINGX_FAIL(RINGX_UNSUPPORTED, "the CUDA driver has no stream memory operations; one for CUDA 12.0 or later has");
+}
+
+/* NULL: a driver without stream memory operations, older than CUDA 12.0. */
+static const driver *the_driver(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, find_all);
+    return has_all ? &found : NULL;
 }
 
 /* ---- reaching ---------------------------------------------------------------------------------------------------- */
@@ -61,13 +71,14 @@ static uint64_t this_process(void)
 
 static ringx_status cuda_share(const void *memory, ringx_reach *reach)
 {
-    driver d;
+    const driver *d = the_driver();
     CUdeviceptr base = 0;
     size_t size = 0;
     cudaIpcMemHandle_t handle;
     memset(reach, 0, sizeof *reach);
-    RINGX_TRY(the_driver(&d));
-    if (d.range(&base, &size, (CUdeviceptr)(uintptr_t)memory) != CUDA_SUCCESS)
+    if (!d) /* of no process: nobody reaches it */
+        return RINGX_OK;
+    if (d->range(&base, &size, (CUdeviceptr)(uintptr_t)memory) != CUDA_SUCCESS)
         RINGX_FAIL(RINGX_INVALID, "%p is no device memory that other ranks could reach", memory);
     reach->process = this_process();
     reach->offset = (int64_t)((uintptr_t)memory - (uintptr_t)base);
@@ -111,9 +122,8 @@ static void cuda_close(void *opened)
 
 static ringx_status enqueue(CUstreamBatchMemOpParams *ops, unsigned count, void *stream, const char *what)
 {
-    driver d;
-    RINGX_TRY(the_driver(&d));
-    CUresult result = d.batch((CUstream)stream, count, ops, 0);
+    const driver *d = the_driver(); /* there: something is reached */
+    CUresult result = d->batch((CUstream)stream, count, ops, 0);
     if (result != CUDA_SUCCESS)
         RINGX_FAIL(RINGX_DEVICE, "%s: stream memory operation failed (CUDA driver error %d)", what, (int)result);
     return RINGX_OK;

@@ -40,7 +40,7 @@ typedef struct ringx_lanes ringx_lanes;
 enum { RINGX_HANDLE_BYTES = 64 };
 
 typedef struct ringx_reach { /* of a piece of device memory, for the other ranks of the host; plain bytes */
-    uint64_t process;        /* random, never 0 */
+    uint64_t process;        /* random; 0: nobody reaches it */
     int64_t offset;          /* within what the handle opens */
     unsigned char handle[RINGX_HANDLE_BYTES];
     char host[64]; /* only its own ranks can reach it */

@@ -378,10 +378,13 @@ static void extra_body(rank_thread *self)
     ringx__peer_begin(peer, 0);
     if (self->status == RINGX_OK && self->comm->rank == 1)
         note(self, peer->ops->broadcast(peer, NULL, arena, arena, sizeof arena, 0, &how));
+    int here = 0, all[2];
+    if (self->status == RINGX_OK && self->comm->rank == 0)
+        note(self, peer->ops->agree(peer, &here, sizeof here, all, &how));
     peer->ops->destroy(peer);
 }
 
-/* A call that was not noted is a defect of the library: it is said, and nothing is read. */
+/* A call that was not noted is a defect of the library: it is said, nothing is read, and the others hear of it. */
 static void test_more_than_noted(void **state)
 {
     (void)state;
@@ -389,6 +392,7 @@ static void test_more_than_noted(void **state)
     one_sided = -1;
     run_ranks(t, 2, NULL, extra_body, NULL);
     expect(t, 1, RINGX_INTERNAL, "rank 0 gives 0 blocks, not more");
+    expect(t, 0, RINGX_PEER_DIED, "rank 0 gives 0 blocks, not more");
 }
 
 int main(void)
