@@ -22,6 +22,9 @@ void ringx__local_backward(ringx_schedule *s, const ringx_geometry *g);
 void ringx__ring_forward(ringx_schedule *s, const ringx_geometry *g);
 void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g);
 
+/* Few ranks: Q and partial states go straight to whom they are for. */
+bool ringx__qbcast_direct(int ranks, int lookahead, ringx_dtype wire);
+
 /* Backwards in which K,V go to the queries; shared by algorithms whose backward is another's. */
 void ringx__kvbcast_backward(ringx_schedule *s, const ringx_geometry *g);
 

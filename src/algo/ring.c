@@ -94,7 +94,7 @@ void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
             ringx__add(s, travelling, dkv, 0);
         bool home = i == g->ranks - 1; /* read a lookahead later than the others: not in their slot */
         travelling = ringx__block(s, home ? "home" : "travelling", home, RINGX_DKV, around(g, -i - 1));
-        ringx__exchange_begin(s, 0);
+        ringx__exchange_begin(s, home && g->joined); /* the next slice's K,V first */
         ringx__exchange_send(s, dkv, around(g, 1));
         ringx__exchange_receive(s, travelling, around(g, -1));
         ringx__exchange_end(s);
@@ -103,7 +103,7 @@ void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
         ringx__grad(s, &q, &dq, 1, &own, &own_dkv, 1);
     ringx__store(s, dq);
     if (g->joined) {
-        ringx__unpack_sum(s, own_dkv, travelling, 0);
+        ringx__unpack_sum(s, own_dkv, travelling, 1);
     } else {
         ringx__add(s, travelling, own_dkv, 1);
         ringx__unpack(s, own_dkv, 1);

@@ -115,8 +115,12 @@ static bool is_algo(const ringx_choice *c, const char *name)
 /* Between GPUs, which compute fast, the first and the last transfer of a few stages count: slices hide most of them. */
 static bool slices_help(const ringx_choice *c, int ranks)
 {
-    return is_algo(c, "headswap") || is_algo(c, "kvgather") ||
-           (c->joined && ranks <= MOST_SLICED_RANKS && (is_algo(c, "ring") || is_algo(c, "kvbcast")));
+    return is_algo(c, "headswap") || is_algo(c, "kvgather") || (c->joined && ranks <= MOST_SLICED_RANKS);
+}
+
+static bool sends_queries(const ringx_choice *c, int ranks)
+{
+    return is_algo(c, "qbcast") && ringx__qbcast_direct(ranks, c->lookahead, c->wire);
 }
 
 /* Slices give the one-stage algorithms their overlap; the others have it from their stages.  A slice of headswap must
@@ -136,7 +140,11 @@ static int choose_slices(const ringx_choice *c, const ringx_shape *shape, int ra
 static int sliced_forward(const ringx_choice *c, const ringx_shape *shape, int ranks)
 {
     int64_t tiles = shape->batch * shape->q_heads * (shape->tokens / ranks / TILE_ROWS), most = tiles / LEAST_TILES;
-    if (ranks <= 2) /* the own tile of one half hides all, and the other half is done in one kernel */
+    if (sends_queries(c, ranks)) /* which come first, and results last */
+        most = 4 * most < 4 ? 4 * most : 4;
+    else if (is_algo(c, "qbcast"))
+        most = 1;
+    else if (ranks <= 2) /* the own tile of one half hides all, and the other half is done in one kernel */
         return tiles < LEAST_TILES / 2 || c->slices < 2 ? 1 : 2;
     return (int)(most < 1 ? 1 : most < c->slices ? most : c->slices);
 }
@@ -245,10 +253,11 @@ ringx_status ringx__choice_schedule(ringx_schedule *schedule, const ringx_choice
 {
     ringx_geometry geometry = ringx__choice_geometry(c, shape, rank);
     geometry.slices = backward ? c->slices : c->forward_slices;
+    geometry.taper = c->taper && (backward || !is_algo(c, "qbcast"));
     ringx_emit emit = backward ? c->algo->backward : c->algo->forward;
     if (c->layout.ranks == 1)
         emit = backward ? ringx__local_backward : ringx__local_forward;
-    else if (c->joined && c->layout.ranks == 2 && (is_algo(c, "kvgather") || is_algo(c, "kvbcast")))
+    else if (c->joined && c->layout.ranks == 2 && !is_algo(c, "headswap") && (backward || !is_algo(c, "qbcast")))
         emit = backward ? ringx__ring_backward : ringx__ring_forward; /* of two ranks K,V: the same, as one exchange */
     return ringx__schedule_build(schedule, emit, &geometry, backward);
 }

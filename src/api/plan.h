@@ -17,8 +17,11 @@ typedef struct ringx_program { /* one direction, ready to run */
     ringx_track track;
     ringx_pairs *pairs; /* by step */
     uint8_t *live;
-    uint8_t *fresh; /* by operand: dK,dV that a grad starts; by step: a clear that need not be run */
-    uint8_t *needless;
+    uint8_t *fresh;           /* by operand: dK,dV that a grad starts */
+    uint8_t *needless;        /* by step: a clear that need not be run */
+    uint8_t *sent_only;       /* by step: a pack of what is sent and else not read; 2: by a broadcast too */
+    uint32_t *sends;          /* by step: one more than the pack whose block it sends; 0: none, or more than that */
+    ringx_piece *piece;       /* room for what such a block is made of */
     ringx_query_slice *query; /* room for the largest step, filled while executing */
     ringx_key_slice *key;
     size_t *bytes, *offsets; /* room for collectives, one an operand */

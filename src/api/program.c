@@ -92,6 +92,65 @@ static void find_needless(ringx_program *p)
     }
 }
 
+/* Does this step send just this block, and others keep no copy of it?  A rank's own block of what it gathers is not
+ * read either, which the search below finds. */
+static bool sends(const ringx_schedule *s, const ringx_step *step, const ringx_operand *block)
+{
+    const ringx_operand *o = &s->operands[step->operand];
+    uint32_t in = 0;
+    if (step->op != RINGX_BROADCAST && step->op != RINGX_EXCHANGE && step->op != RINGX_ALLGATHER)
+        return false;
+    for (uint32_t j = 0; j < step->operands; j++)
+        in += o[j].mode == RINGX_IN;
+    return in == 1 && o->mode == RINGX_IN && o->buffer == block->buffer && o->offset == block->offset &&
+           o->bytes == block->bytes;
+}
+
+/* Is the block, from this step on, only sent until something else is written there?  Notes who sends it. */
+static uint8_t only_sent(ringx_program *p, size_t pack, const ringx_operand *block, size_t from, int depth)
+{
+    const ringx_schedule *s = &p->schedule;
+    uint8_t how = 1;
+    for (size_t i = from; i < s->n_steps; i++) {
+        const ringx_step *step = &s->steps[i];
+        bool sent = depth == 0 && sends(s, step, block), over = false;
+        for (uint32_t j = 0; j < step->operands; j++) {
+            const ringx_operand *o = &s->operands[step->operand + j];
+            if (sent && step->op == RINGX_ALLGATHER && j > 0 && o->owner == s->geometry.rank) {
+                if (!only_sent(p, pack, o, i + 1, 1)) /* the copy among the others' */
+                    return 0;
+            } else if (overlap(o, block) && !(sent && j == 0)) {
+                if (o->mode != RINGX_OUT_ || o->offset > block->offset ||
+                    o->offset + o->bytes < block->offset + block->bytes)
+                    return 0;
+                over = true;
+            }
+        }
+        if (over)
+            return how;
+        if (sent) {
+            p->sends[i] = (uint32_t)pack + 1;
+            how = step->op == RINGX_BROADCAST ? 2 : how;
+        }
+    }
+    return how;
+}
+
+/* Packs that need not be run where blocks can be sent from the caller's tensors. */
+static void find_sent(ringx_program *p)
+{
+    const ringx_schedule *s = &p->schedule;
+    for (size_t i = 0; i < s->n_steps; i++) {
+        const ringx_step *step = &s->steps[i];
+        const ringx_operand *to = &s->operands[step->operand + step->operands - 1];
+        if (step->op == RINGX_PACK && (to->kind == RINGX_Q || to->kind == RINGX_KV))
+            p->sent_only[i] = only_sent(p, i, to, i + 1, 0);
+    }
+    for (size_t i = 0; i < s->n_steps; i++)
+        if (p->sends[i] && !p->sent_only[p->sends[i] - 1])
+            p->sends[i] = 0;
+}
+
 ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel, bool timeline)
 {
     const ringx_schedule *s = &p->schedule;
@@ -120,15 +179,19 @@ ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel
     p->bytes = room(most_operands, sizeof *p->bytes);
     p->offsets = room(most_operands, sizeof *p->offsets);
     p->message = room(most_operands, sizeof *p->message);
+    p->sent_only = room(s->n_steps, 1);
+    p->sends = room(s->n_steps, sizeof *p->sends);
+    p->piece = room(2 * (size_t)s->geometry.shape->batch, sizeof *p->piece);
     p->stamps = timeline ? room(s->n_steps, sizeof *p->stamps) : NULL;
     if (!p->pairs || !p->live || !p->fresh || !p->needless || !p->query || !p->key || !p->bytes || !p->offsets ||
-        !p->message || (timeline && !p->stamps))
+        !p->message || !p->sent_only || !p->sends || !p->piece || (timeline && !p->stamps))
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory to prepare %zu steps and %zu pairs", s->n_steps, pairs);
     for (size_t i = 0; i < s->n_steps; i++)
         if (tiled(&s->steps[i]))
             p->pairs[i].any = live_pairs(s, &s->steps[i], p->live + p->pairs[i].first);
     if (kernel->starts_keys)
         find_needless(p);
+    find_sent(p);
     p->track = ringx__schedule_track(s);
     p->traffic = ringx__schedule_traffic(s);
     return RINGX_OK;
@@ -146,6 +209,9 @@ void ringx__program_free(ringx_program *p)
     free(p->bytes);
     free(p->offsets);
     free(p->message);
+    free(p->sent_only);
+    free(p->sends);
+    free(p->piece);
     free(p->stamps);
     memset(p, 0, sizeof *p);
 }

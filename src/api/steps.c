@@ -2,6 +2,7 @@
 /* Steps made concrete: blocks become views of memory, ops become calls of the kernel, the row operations, the
  * transport. */
 #include "api/plan.h"
+#include "comm/peer.h"
 
 /* ---- blocks to views ---- */
 
@@ -294,13 +295,47 @@ static ringx_status store_sum(const ringx_execution *e, const ringx_operand *a, 
     return RINGX_OK;
 }
 
-static ringx_status pack(const ringx_execution *e, const ringx_step *step, void *stream)
+static ringx_status finish(const ringx_execution *e, const ringx_operand *states, int count, void *stream)
 {
     const ringx_plan *plan = e->plan;
+    const ringx_operand *out = states + count;
+    ringx_state state[RINGX_MOST_STATES];
+    for (int i = 0; i < count; i++)
+        state[i] = (ringx_state){
+            .acc = view_of(e, states + i, 0), .l = block_rows(e, states + i, 1), .m = block_rows(e, states + i, 2)};
+    return plan->rowops->finish(&plan->shape, tokens_of(plan, out), out->heads, state, count, view_of(e, out, 0),
+                                lse_of(e, out), plan->choice.threads, stream);
+}
+
+/* Can the block that a pack would make be sent from the caller's tensors, by who has it?  A head's elements are
+ * neighbours; the heads of a token must be too. */
+static bool sent_directly(const ringx_execution *e, uint32_t packing)
+{
+    const ringx_plan *plan = e->plan;
+    const ringx_program *p = e->program;
+    const ringx_operand *from = &p->schedule.operands[p->schedule.steps[packing].operand];
+    if (!p->sent_only[packing] || !plan->peer || !ringx__peer_carries(plan->data, p->sent_only[packing] > 1))
+        return false;
+    for (int part = 0; part < (from->kind == RINGX_Q ? 1 : 2); part++) {
+        int64_t dim = part ? plan->shape.value_dim : plan->shape.head_dim;
+        ringx_view view = view_of(e, from, part);
+        int64_t pitch = view.token_stride * (int64_t)ringx__dtype_bytes(plan->shape.dtype);
+        if ((view.head_stride != dim && from->heads > 1) || pitch > INT32_MAX)
+            return false;
+    }
+    return true;
+}
+
+static ringx_status pack(const ringx_execution *e, uint32_t number, void *stream)
+{
+    const ringx_plan *plan = e->plan;
+    const ringx_step *step = &e->program->schedule.steps[number];
     const ringx_shape *shape = &plan->shape;
     const ringx_rowops *ops = plan->rowops;
     const ringx_operand *from = &e->program->schedule.operands[step->operand], *to = from + step->operands - 1;
     int64_t tokens = tokens_of(plan, to);
+    if (sent_directly(e, number))
+        return RINGX_OK;
     for (int part = 0; part < (to->kind == RINGX_Q ? 1 : 2); part++) {
         int64_t dim = part ? shape->value_dim : shape->head_dim;
         RINGX_TRY(ops->copy(shape, tokens, to->heads, dim, view_of(e, from, part), shape->dtype, view_of(e, to, part),
@@ -327,8 +362,7 @@ ringx_status ringx__step_compute(const ringx_execution *e, uint32_t number, void
     case RINGX_GRAD:
         return run_tiles(e, number, stream);
     case RINGX_FINISH:
-        return ops->finish(shape, tokens_of(plan, a), a->heads, view_of(e, a, 0), block_rows(e, a, 2),
-                           block_rows(e, a, 1), view_of(e, b, 0), lse_of(e, b), threads, stream);
+        return finish(e, a, (int)step->operands - 1, stream);
     case RINGX_RESCALE:
         return ops->rescale(shape, tokens_of(plan, b), b->heads, view_of(e, b, 0), block_rows(e, b, 2),
                             block_rows(e, b, 1), block_rows(e, a, 0), threads, stream);
@@ -352,6 +386,31 @@ ringx_status ringx__step_compute(const ringx_execution *e, uint32_t number, void
 static ringx_dtype wire_type(const ringx_plan *plan, const ringx_operand *o)
 {
     return o->narrow ? plan->choice.wire : RINGX_F32;
+}
+
+/* What a transfer sends of a block that was not packed; NULL: nothing. */
+static const ringx_scattered *scatter(const ringx_execution *e, uint32_t number, ringx_scattered *scattered)
+{
+    const ringx_program *p = e->program;
+    if (!p->sends[number] || !e->plan->args->q.data || !sent_directly(e, p->sends[number] - 1))
+        return NULL;
+    const ringx_operand *from = &p->schedule.operands[p->schedule.steps[p->sends[number] - 1].operand], *to = from + 1;
+    const ringx_shape *shape = &e->plan->shape;
+    size_t at[4], el = ringx__dtype_bytes(shape->dtype), n = 0, tokens = (size_t)tokens_of(e->plan, to);
+    ringx__block_parts(shape, (ringx_kind)to->kind, (int64_t)tokens, to->heads, at);
+    for (int part = 0; part < (to->kind == RINGX_Q ? 1 : 2); part++) {
+        ringx_view view = view_of(e, from, part);
+        size_t width = (size_t)(to->heads * (part ? shape->value_dim : shape->head_dim)) * el;
+        bool one = view.batch_stride == (int64_t)tokens * view.token_stride; /* all batches are rows of one piece */
+        for (int64_t b = 0; b < (one ? 1 : shape->batch); b++)
+            p->piece[n++] = (ringx_piece){.data = (char *)view.data + b * view.batch_stride * (int64_t)el,
+                                          .offset = at[part] + (size_t)b * tokens * width,
+                                          .width = width,
+                                          .pitch = (size_t)view.token_stride * el,
+                                          .rows = one ? tokens * (size_t)shape->batch : tokens};
+    }
+    *scattered = (ringx_scattered){.block = address(e, to), .piece = p->piece, .pieces = n};
+    return scattered;
 }
 
 static ringx_status gather(const ringx_execution *e, const ringx_step *step, const ringx_call *call)
@@ -409,7 +468,7 @@ ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t number, voi
     const ringx_operand *a = &s->operands[step->operand];
     ringx_comm *comm = plan->data;
     if (step->op == RINGX_PACK)
-        return pack(e, step, stream);
+        return pack(e, number, stream);
     if (step->op == RINGX_UNPACK)
         return step->operands == 3 ? store_sum(e, a, a + 2, stream) : store(e, a, a + 1, 1, stream);
     if (step->op == RINGX_CONVERT)
@@ -417,7 +476,9 @@ ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t number, voi
                                      wire_type(plan, a + 1), 1, stream);
     char what[160];
     ringx__step_describe(s, number, what, sizeof what);
-    ringx_call call = {.what = what, .deadline_s = plan->deadline_s, .stream = stream};
+    ringx_scattered scattered;
+    ringx_call call = {
+        .what = what, .deadline_s = plan->deadline_s, .stream = stream, .scattered = scatter(e, number, &scattered)};
     switch (step->op) {
     case RINGX_BROADCAST:
         return comm->ops->broadcast(comm, NULL, address(e, a), address(e, a), (size_t)a->bytes, step->root, &call);

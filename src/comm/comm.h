@@ -16,10 +16,23 @@
 
 typedef struct ringx_group ringx_group; /* NULL: all ranks */
 
+/* A block that was never gathered: rows of width bytes, pitch bytes apart, are the block's from offset on. */
+typedef struct ringx_piece {
+    const void *data;
+    size_t offset, width, pitch, rows;
+} ringx_piece;
+
+typedef struct ringx_scattered {
+    const void *block; /* what stands for it in the call */
+    const ringx_piece *piece;
+    size_t pieces;
+} ringx_scattered;
+
 typedef struct ringx_call {
-    const char *what;  /* "forward step 12: broadcast of K,V": for messages */
-    double deadline_s; /* longest wait for other ranks */
-    void *stream;      /* device transports */
+    const char *what;                 /* "forward step 12: broadcast of K,V": for messages */
+    double deadline_s;                /* longest wait for other ranks */
+    void *stream;                     /* device transports */
+    const ringx_scattered *scattered; /* a block to send that lies elsewhere, where ringx__peer_carries; else NULL */
 } ringx_call;
 
 typedef struct ringx_message {

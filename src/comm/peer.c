@@ -1,14 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Transfers between ranks that reach each other's memory.
- *
- * Every transfer is made of parcels: bytes that one rank has and another takes.  For each ordered pair of ranks two
- * words tell how far they are; both are 0 between parcels:
- *
- *     giver    offered[taker] := 1                                wait taken = 1, taken := 0
- *     taker               wait offered = 1, offered := 0, copy or add, taken := 1
- *
- * The words wait in the streams, never in the host, so a pass can be captured in a graph.  Where parcels lie in the
- * giver's workspace is known before: parcels of a pair come in the order in which they were recorded. */
+/* The calls of ranks that reach each other's memory, made of parcels (peer_parcels.c). */
 #include "comm/peer_parts.h"
 
 #include <stdlib.h>
@@ -64,69 +55,6 @@ static bool all_reach(const ringx_peer *c, const ringx_group *group)
     return true;
 }
 
-/* ---- parcels ----------------------------------------------------------------------------------------------------- */
-
-static void note(ringx_peer *c, int to, const void *from)
-{
-    if (c->n_parcels == c->room && c->status == RINGX_OK) {
-        size_t room = c->room ? 2 * c->room : 64;
-        ringx_parcel *bigger = realloc(c->parcels, room * sizeof *bigger);
-        if (!bigger) {
-            c->status = ringx__fail(RINGX_NO_MEMORY, "no memory for a list of %zu transfers", room);
-            return;
-        }
-        c->parcels = bigger;
-        c->room = room;
-    }
-    if (c->status == RINGX_OK)
-        c->parcels[c->n_parcels++] =
-            (ringx_parcel){.to = to, .pass = c->pass, .offset = (const char *)from - c->base_of_record};
-}
-
-static ringx_status give(ringx_peer *c, int to, const void *from, const ringx_call *call)
-{
-    if (c->recording) {
-        note(c, to, from);
-        return c->status;
-    }
-    return ringx__peer_told(c, c->device->peer->signal(c->others[to].words + c->base.rank, call->stream));
-}
-
-static ringx_status given(ringx_peer *c, int to, const ringx_call *call)
-{
-    if (c->recording)
-        return RINGX_OK;
-    return ringx__peer_told(c, c->device->peer->await(c->words + c->base.ranks + to, call->stream));
-}
-
-/* The next parcel of a rank, copied to or added to memory of this one. */
-static ringx_status fetch(ringx_peer *c, int from, void *to, size_t bytes, bool adds, const ringx_call *call)
-{
-    ringx_other *o = &c->others[from];
-    if (o->next == o->given[c->pass])
-        RINGX_FAIL(RINGX_INTERNAL, "%s: rank %d gives %zu blocks, not more",
-                   ringx__call_what(call, RINGX_VERB_EXCHANGE), from, o->next);
-    const char *at = o->workspace + o->offset[c->pass][o->next++];
-    RINGX_TRY(c->device->peer->await(c->words + from, call->stream));
-    if (adds)
-        RINGX_TRY(c->add(bytes / sizeof(float), (const float *)(const void *)at, to, call->stream));
-    else
-        RINGX_TRY(c->device->copy_on(to, at, bytes, call->stream));
-    return c->device->peer->signal(o->words + c->base.ranks + c->base.rank, call->stream);
-}
-
-static ringx_status take(ringx_peer *c, int from, void *to, size_t bytes, bool adds, const ringx_call *call)
-{
-    return c->recording ? RINGX_OK : ringx__peer_told(c, fetch(c, from, to, bytes, adds, call));
-}
-
-static ringx_status copy_own(ringx_peer *c, void *to, const void *from, size_t bytes, const ringx_call *call)
-{
-    if (c->recording || to == from)
-        return RINGX_OK;
-    return ringx__peer_told(c, c->device->copy_on(to, from, bytes, call->stream));
-}
-
 /* ---- calls ------------------------------------------------------------------------------------------------------- */
 
 static ringx_peer *begin(ringx_comm *comm, const ringx_call *call)
@@ -152,15 +80,14 @@ static ringx_status broadcast(ringx_comm *comm, ringx_group *group, const void *
                             : c->inner->ops->broadcast(c->inner, inner_of(group), from, to, bytes, root, call);
     if (bytes == 0)
         return RINGX_OK;
-    if (root != index_of(comm, group))
-        return take(c, rank_of(group, root), to, bytes, false, call);
+    if (root != index_of(comm, group)) {
+        RINGX_TRY(ringx__parcel_open(c, rank_of(group, root), to, false, call));
+        return ringx__parcel_close(c, rank_of(group, root), false, call);
+    }
     for (int i = 0; i < n; i++)
         if (i != root)
-            RINGX_TRY(give(c, rank_of(group, i), from, call));
-    for (int i = 0; i < n; i++)
-        if (i != root)
-            RINGX_TRY(given(c, rank_of(group, i), call));
-    return to && to != from ? copy_own(c, to, from, bytes, call) : RINGX_OK;
+            RINGX_TRY(ringx__parcel_send(c, rank_of(group, i), from, bytes, call));
+    return to ? ringx__parcel_own(c, to, from, bytes, call) : RINGX_OK;
 }
 
 /* The messages that inner carries, sends before receives. */
@@ -198,21 +125,21 @@ static ringx_status exchange_turn(ringx_peer *c, const ringx_message *sends, siz
 {
     *more = false;
     forget_turns(c);
-    for (size_t i = 0; i < n_sends; i++)
-        if (is_turn(c, &sends[i], c->turns, turn)) {
-            *more = true;
-            RINGX_TRY(give(c, sends[i].peer, sends[i].data, call));
-        }
-    forget_turns(c);
     for (size_t i = 0; i < n_receives; i++)
         if (is_turn(c, &receives[i], c->turns, turn)) {
             *more = true;
-            RINGX_TRY(take(c, receives[i].peer, receives[i].data, receives[i].bytes, false, call));
+            RINGX_TRY(ringx__parcel_open(c, receives[i].peer, receives[i].data, false, call));
         }
     forget_turns(c);
     for (size_t i = 0; i < n_sends; i++)
-        if (is_turn(c, &sends[i], c->turns, turn))
-            RINGX_TRY(given(c, sends[i].peer, call));
+        if (is_turn(c, &sends[i], c->turns, turn)) {
+            *more = true;
+            RINGX_TRY(ringx__parcel_send(c, sends[i].peer, sends[i].data, sends[i].bytes, call));
+        }
+    forget_turns(c);
+    for (size_t i = 0; i < n_receives; i++)
+        if (is_turn(c, &receives[i], c->turns, turn))
+            RINGX_TRY(ringx__parcel_close(c, receives[i].peer, false, call));
     return RINGX_OK;
 }
 
@@ -228,7 +155,7 @@ static ringx_status exchange(ringx_comm *comm, const ringx_message *sends, size_
     return through_inner(c, sends, n_sends, receives, n_receives, call);
 }
 
-/* Members in turn from the one after this: no two take from the same one at a time, if they keep step. */
+/* Members in turn from the one after this: no two send to the same one at a time, if they keep step. */
 static int member_after(const ringx_comm *comm, const ringx_group *group, int i)
 {
     return (index_of(comm, group) + i) % members_of(comm, group);
@@ -242,16 +169,15 @@ static ringx_status allgather(ringx_comm *comm, ringx_group *group, const void *
     if (!all_reach(c, group))
         return c->recording ? RINGX_OK
                             : c->inner->ops->allgather(c->inner, inner_of(group), from, to, bytes, offsets, call);
+    for (int i = 0; i < n; i++)
+        if (i != own && bytes[i])
+            RINGX_TRY(ringx__parcel_open(c, rank_of(group, i), (char *)to + offsets[i], false, call));
+    RINGX_TRY(ringx__parcel_own(c, (char *)to + offsets[own], from, bytes[own], call));
     for (int i = 1; i < n && bytes[own]; i++)
-        RINGX_TRY(give(c, rank_of(group, member_after(comm, group, i)), from, call));
-    RINGX_TRY(copy_own(c, (char *)to + offsets[own], from, bytes[own], call));
-    for (int i = 1; i < n; i++) {
-        int at = member_after(comm, group, i);
-        if (bytes[at])
-            RINGX_TRY(take(c, rank_of(group, at), (char *)to + offsets[at], bytes[at], false, call));
-    }
-    for (int i = 1; i < n && bytes[own]; i++)
-        RINGX_TRY(given(c, rank_of(group, member_after(comm, group, i)), call));
+        RINGX_TRY(ringx__parcel_send(c, rank_of(group, member_after(comm, group, i)), from, bytes[own], call));
+    for (int i = 0; i < n; i++)
+        if (i != own && bytes[i])
+            RINGX_TRY(ringx__parcel_close(c, rank_of(group, i), false, call));
     return RINGX_OK;
 }
 
@@ -266,26 +192,25 @@ static ringx_status reduce(ringx_comm *comm, ringx_group *group, const void *fro
     if (count == 0)
         return RINGX_OK;
     if (root != index_of(comm, group)) {
-        RINGX_TRY(give(c, rank_of(group, root), from, call));
-        return given(c, rank_of(group, root), call);
+        RINGX_TRY(ringx__parcel_open(c, rank_of(group, root), from, true, call));
+        return ringx__parcel_close(c, rank_of(group, root), true, call);
     }
-    RINGX_TRY(copy_own(c, to, from, count * sizeof(float), call));
+    RINGX_TRY(ringx__parcel_own(c, to, from, count * sizeof(float), call));
     for (int i = 0; i < n; i++)
         if (i != root)
-            RINGX_TRY(take(c, rank_of(group, i), to, count * sizeof(float), true, call));
+            RINGX_TRY(ringx__parcel_read(c, rank_of(group, i), to, count, true, call));
     return RINGX_OK;
 }
 
 /* What the others have for this rank: the first of them copied, this rank's own added, the rest added. */
-static ringx_status take_sum(ringx_peer *c, const ringx_group *group, const float *own, void *to, size_t count,
+static ringx_status take_sum(ringx_peer *c, const ringx_group *group, const float *own, float *to, size_t count,
                              const ringx_call *call)
 {
     int n = members_of(&c->base, group);
-    size_t bytes = count * sizeof(float);
     if (n == 1)
-        return copy_own(c, to, own, bytes, call);
+        return ringx__parcel_own(c, to, own, count * sizeof *own, call);
     for (int i = 1; i < n; i++) {
-        RINGX_TRY(take(c, rank_of(group, member_after(&c->base, group, i)), to, bytes, i > 1, call));
+        RINGX_TRY(ringx__parcel_read(c, rank_of(group, member_after(&c->base, group, i)), to, count, i > 1, call));
         if (i == 1 && !c->recording)
             RINGX_TRY(ringx__peer_told(c, c->add(count, own, to, call->stream)));
     }
@@ -306,14 +231,14 @@ static ringx_status reduce_scatter(ringx_comm *comm, ringx_group *group, const v
     for (int i = 1; i < n; i++) {
         int at = member_after(comm, group, i);
         if (counts[at])
-            RINGX_TRY(give(c, rank_of(group, at), parts + offsets[at], call));
+            RINGX_TRY(ringx__parcel_open(c, rank_of(group, at), parts + offsets[at], true, call));
     }
     if (counts[own])
         RINGX_TRY(take_sum(c, group, parts + offsets[own], to, counts[own], call));
     for (int i = 1; i < n; i++) {
         int at = member_after(comm, group, i);
         if (counts[at])
-            RINGX_TRY(given(c, rank_of(group, at), call));
+            RINGX_TRY(ringx__parcel_close(c, rank_of(group, at), true, call));
     }
     return RINGX_OK;
 }
@@ -380,7 +305,7 @@ static void release(ringx_peer *c)
     if (!c->attached || c->released || !c->words)
         return;
     c->released = true;
-    c->device->peer->release(c->words, 2 * (size_t)c->base.ranks, c->stream, release_s);
+    c->device->peer->release(c->words, RINGX_WORDS * (size_t)c->base.ranks, c->stream, release_s);
 }
 
 static void abort_all(ringx_comm *comm, int culprit, ringx_status status, const char *message)
@@ -417,6 +342,12 @@ bool ringx__peer_reaches(const ringx_comm *peer)
     for (int r = 0; r < peer->ranks; r++)
         any = any || reaches(c, r);
     return any;
+}
+
+bool ringx__peer_carries(const ringx_comm *peer, bool broadcasts)
+{
+    const ringx_peer *c = (const ringx_peer *)peer;
+    return broadcasts ? from_one(c, NULL) : all_reach(c, NULL);
 }
 
 static void destroy(ringx_comm *comm)

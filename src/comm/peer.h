@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A communicator for ranks that reach each other's device memory: who needs a block copies it out of its owner's
- * workspace, by copy engines, and streams wait for each other by words in memory.  What cannot go that way (ranks of
- * other hosts, maxima, narrow sums) goes through the communicator beneath it. */
+/* A communicator for ranks that reach each other's device memory: who has a block copies it into the workspace of who
+ * needs it, by copy engines; who needs a sum adds others' blocks from where they are; and streams wait for each other
+ * by words in memory.  What cannot go that way (ranks of other hosts, maxima, narrow sums) goes through the
+ * communicator beneath it. */
 #ifndef RINGX_COMM_PEER_H
 #define RINGX_COMM_PEER_H
 
@@ -17,17 +18,20 @@ ringx_status ringx__comm_peer(ringx_comm *inner, const ringx_device_ops *device,
                               ringx_comm **peer);
 
 /* Collective: opens the others' workspaces, as far as they can be reached.  From here to attach, calls transfer
- * nothing: what they send is noted, in which order it comes and where in this workspace it lies. */
+ * nothing: what others will write and read in this workspace is noted, in which order and where. */
 ringx_status ringx__peer_open(ringx_comm *peer, void *workspace, const ringx_call *call);
 
 /* A pass begins: 0 or 1, the lists of calls that are made as wholes. */
 void ringx__peer_begin(ringx_comm *peer, int pass);
 
-/* Collective: every rank learns where the others keep what they will send.  From here on each pass makes the calls that
- * were noted, in their order, in memory of this workspace. */
+/* Collective: every rank learns where in the others' workspaces it will write and read.  From here on each pass makes
+ * the calls that were noted, in their order, in memory of this workspace. */
 ringx_status ringx__peer_attach(ringx_comm *peer, const ringx_call *call);
 
 /* Does any other rank's memory lie open? */
 bool ringx__peer_reaches(const ringx_comm *peer);
+
+/* Is every block copied by who has it, so that it may be scattered?  broadcasts: among them are broadcasts to all. */
+bool ringx__peer_carries(const ringx_comm *peer, bool broadcasts);
 
 #endif

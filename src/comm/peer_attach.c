@@ -48,7 +48,7 @@ static void forget_words(void *kept)
  * opens next.  They are zeros between plans. */
 static ringx_status make_words(ringx_peer *c)
 {
-    size_t bytes = 2 * (size_t)c->base.ranks * sizeof *c->words;
+    size_t bytes = RINGX_WORDS * (size_t)c->base.ranks * sizeof *c->words;
     kept_words *k = c->inner->kept;
     if (!k) {
         void *memory = NULL;
@@ -141,7 +141,7 @@ static ringx_status keep_parcels(ringx_peer *c, int from, const ringx_parcel *li
     ringx_other *o = &c->others[from];
     size_t n = 0;
     for (size_t i = 0; i < count; i++)
-        n += list[i].to == c->base.rank;
+        n += list[i].by == c->base.rank;
     int64_t *at = malloc((n + 1) * sizeof *at);
     if (!at)
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory for a list of %zu transfers", n);
@@ -149,11 +149,11 @@ static ringx_status keep_parcels(ringx_peer *c, int from, const ringx_parcel *li
     o->offset[0] = at;
     for (int pass = 0; pass < RINGX_PEER_PASSES; pass++) {
         o->offset[pass] = at;
-        o->given[pass] = 0;
+        o->count[pass] = 0;
         for (size_t i = 0; i < count; i++)
-            if (list[i].to == c->base.rank && list[i].pass == pass)
-                o->offset[pass][o->given[pass]++] = list[i].offset;
-        at += o->given[pass];
+            if (list[i].by == c->base.rank && list[i].pass == pass)
+                o->offset[pass][o->count[pass]++] = list[i].offset;
+        at += o->count[pass];
     }
     return RINGX_OK;
 }

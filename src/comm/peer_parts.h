@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The communicator of ranks that reach each other's memory, inside: calls (peer.c) and attaching (peer_attach.c). */
+/* The communicator of ranks that reach each other's memory, inside: calls (peer.c), what they are made of
+ * (peer_parcels.c), and attaching (peer_attach.c). */
 #ifndef RINGX_COMM_PEER_PARTS_H
 #define RINGX_COMM_PEER_PARTS_H
 
@@ -7,17 +8,19 @@
 
 enum { RINGX_PEER_PASSES = 2 };
 
-typedef struct ringx_parcel {
-    int32_t to, pass;
+typedef enum ringx_word { RINGX_FREE, RINGX_SENT, RINGX_READABLE, RINGX_READ, RINGX_WORDS } ringx_word;
+
+typedef struct ringx_parcel { /* memory of this workspace that rank `by` writes or reads */
+    int32_t by, pass;
     int64_t offset;
 } ringx_parcel;
 
 typedef struct ringx_other {            /* another rank, as this one sees it */
     char *workspace;                    /* NULL: out of reach */
-    uint32_t *words;                    /* its offered and taken */
+    uint32_t *words;                    /* its words */
     void *opened[2];                    /* for close */
-    int64_t *offset[RINGX_PEER_PASSES]; /* of what it gives this rank, in order; in one block */
-    size_t given[RINGX_PEER_PASSES], next;
+    int64_t *offset[RINGX_PEER_PASSES]; /* of what this rank writes and reads there, in order; in one block */
+    size_t count[RINGX_PEER_PASSES], next;
 } ringx_other;
 
 typedef struct ringx_peer {
@@ -29,7 +32,7 @@ typedef struct ringx_peer {
     size_t messages;
     ringx_other *others;
     unsigned char *reach;  /* [ranks][ranks]: do these two reach each other? */
-    uint32_t *words;       /* this rank's: offered[ranks], taken[ranks] */
+    uint32_t *words;       /* this rank's: [RINGX_WORDS][ranks] */
     ringx_parcel *parcels; /* recorded */
     size_t n_parcels, room;
     const char *base_of_record; /* the workspace, while recording */
@@ -40,10 +43,19 @@ typedef struct ringx_peer {
     void *stream; /* of the last call */
 } ringx_peer;
 
+/* Lets another rank write, or read, memory of this one, which it will do in turn; waits until it has. */
+ringx_status ringx__parcel_open(ringx_peer *c, int rank, const void *at, bool reads, const ringx_call *call);
+ringx_status ringx__parcel_close(ringx_peer *c, int rank, bool reads, const ringx_call *call);
+/* A block to another rank's next parcel; another's next parcel, added to memory of this rank or copied there. */
+ringx_status ringx__parcel_send(ringx_peer *c, int rank, const void *block, size_t bytes, const ringx_call *call);
+ringx_status ringx__parcel_read(ringx_peer *c, int rank, float *to, size_t count, bool adds, const ringx_call *call);
+/* A block to where the others' come, unless it is there or nobody needs it there. */
+ringx_status ringx__parcel_own(ringx_peer *c, void *to, const void *from, size_t bytes, const ringx_call *call);
+
 /* A rank that fails alone tells the others, who would wait for it; returns status. */
 ringx_status ringx__peer_told(ringx_peer *c, ringx_status status);
 
-/* Closes what is open, and forgets what the others give. */
+/* Closes what is open, and forgets what the others opened. */
 void ringx__peer_detach(ringx_peer *c);
 
 #endif

@@ -118,6 +118,18 @@ static void cuda_close(void *opened)
         cudaGetLastError();
 }
 
+static ringx_status cuda_copy_rows(void *to, const void *from, size_t width, size_t pitch, size_t rows, void *stream)
+{
+    cudaError_t error =
+        pitch == width
+            ? cudaMemcpyAsync(to, from, width * rows, cudaMemcpyDefault, (cudaStream_t)stream)
+            : cudaMemcpy2DAsync(to, width, from, pitch, width, rows, cudaMemcpyDefault, (cudaStream_t)stream);
+    if (error != cudaSuccess)
+        RINGX_FAIL(RINGX_DEVICE, "copying %zu rows of %zu bytes to another rank: %s", rows, width,
+                   cudaGetErrorString(error));
+    return RINGX_OK;
+}
+
 /* ---- words ------------------------------------------------------------------------------------------------------- */
 
 static ringx_status enqueue(CUstreamBatchMemOpParams *ops, unsigned count, void *stream, const char *what)
@@ -181,6 +193,7 @@ const ringx_peer_ops ringx__peer_cuda = {
     .share = cuda_share,
     .open = cuda_open,
     .close = cuda_close,
+    .copy_rows = cuda_copy_rows,
     .signal = cuda_signal,
     .await = cuda_await,
     .release = cuda_release,

@@ -51,6 +51,8 @@ typedef struct ringx_peer_ops {
     /* *memory: where this rank sees it; NULL: it cannot (that is no failure).  *opened: for close, may be NULL. */
     ringx_status (*open)(const ringx_reach *reach, void **memory, void **opened);
     void (*close)(void *opened);
+    /* Rows of width bytes, pitch bytes apart, to one block of another rank's. */
+    ringx_status (*copy_rows)(void *to, const void *from, size_t width, size_t pitch, size_t rows, void *stream);
     /* The stream sets a word, here or at another rank, when what it did before is visible there; waits until a word of
      * its own is set, and clears it. */
     ringx_status (*signal)(uint32_t *word, void *stream);

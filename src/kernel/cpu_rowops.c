@@ -83,8 +83,33 @@ static void convert(const void *from, ringx_dtype from_type, void *to, ringx_dty
 /* ---- operations
  * ------------------------------------------------------------------------------------------------------- */
 
-static ringx_status finish(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view acc, ringx_rows m,
-                           ringx_rows l, ringx_view out, ringx_rows lse, int threads, void *stream)
+/* Folds one row of several states: acc into row, l is returned, m into *top. */
+static float fold_row(const ringx_state *states, int count, int64_t b, int64_t t, int64_t h, int64_t dim, float *row,
+                      float *top)
+{
+    float sum = 0;
+    bool begun = false;
+    *top = -INFINITY;
+    for (int i = 0; i < count; i++)
+        *top = fmaxf(*top, ringx__rows_at(&states[i].m, b, h)[t]);
+    for (int i = 0; i < count; i++) {
+        const float *acc = ringx__view_row(&states[i].acc, sizeof(float), b, t, h);
+        float own = ringx__rows_at(&states[i].m, b, h)[t];
+        float w = own == -INFINITY ? 0 : (float)exp2((double)own - (double)*top);
+        if (w == 0)
+            continue;
+        sum += w * ringx__rows_at(&states[i].l, b, h)[t];
+        for (int64_t e = 0; e < dim; e++)
+            row[e] = begun ? row[e] + w * acc[e] : w * acc[e];
+        begun = true;
+    }
+    if (!begun)
+        memset(row, 0, (size_t)dim * sizeof *row);
+    return sum;
+}
+
+static ringx_status finish(const ringx_shape *shape, int64_t tokens, int64_t heads, const ringx_state *states,
+                           int count, ringx_view out, ringx_rows lse, int threads, void *stream)
 {
     (void)stream;
     size_t bytes = ringx__dtype_bytes(shape->dtype);
@@ -94,11 +119,10 @@ static ringx_status finish(const ringx_shape *shape, int64_t tokens, int64_t hea
     for (int64_t b = 0; b < batch; b++)
         for (int64_t t = 0; t < tokens; t++)
             for (int64_t h = 0; h < heads; h++) {
-                const float *from = ringx__view_row(&acc, sizeof(float), b, t, h);
-                float sum = ringx__rows_at(&l, b, h)[t], row[256];
-                ringx__rows_at(&lse, b, h)[t] = ringx__state_lse(ringx__rows_at(&m, b, h)[t], sum);
+                float row[256], top, sum = fold_row(states, count, b, t, h, dim, row, &top);
+                ringx__rows_at(&lse, b, h)[t] = ringx__state_lse(top, sum);
                 for (int64_t e = 0; e < dim; e++)
-                    row[e] = ringx__quotient(from[e], sum);
+                    row[e] = ringx__quotient(row[e], sum);
                 narrow(row, ringx__view_row(&out, bytes, b, t, h), shape->dtype, dim);
             }
     return RINGX_OK;

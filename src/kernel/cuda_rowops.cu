@@ -47,17 +47,48 @@ __device__ float *row_of(const ringx_rows &r, const row_index &i)
     for (int64_t row__ = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32; my_row(g, row__, &at);                        \
          row__ += (int64_t)gridDim.x * WARPS)
 
-template <typename T>
-__global__ void finish_rows(geometry g, ringx_view acc, ringx_rows m, ringx_rows l, ringx_view out, ringx_rows lse)
+struct state_list {
+    ringx_state state[RINGX_MOST_STATES];
+    int count;
+};
+
+/* How much of each state one row of the result has: what acc is multiplied by; returns lse. */
+__device__ float shares(const state_list &list, const row_index &i, float (&share)[RINGX_MOST_STATES])
+{
+    float top = -INFINITY, sum = 0;
+#pragma unroll
+    for (int k = 0; k < RINGX_MOST_STATES; k++) {
+        share[k] = k < list.count ? *row_of(list.state[k].m, i) : -INFINITY;
+        top = fmaxf(top, share[k]);
+    }
+#pragma unroll
+    for (int k = 0; k < RINGX_MOST_STATES; k++) {
+        share[k] = share[k] == -INFINITY ? 0 : exp2f(share[k] - top);
+        if (k < list.count && share[k] > 0)
+            sum += share[k] * *row_of(list.state[k].l, i);
+    }
+#pragma unroll
+    for (int k = 0; k < RINGX_MOST_STATES; k++)
+        share[k] = sum > 0 ? share[k] / sum : 0;
+    return sum > 0 ? RINGX_LN2 * (top + log2f(sum)) : -INFINITY;
+}
+
+template <typename T> __global__ void finish_rows(geometry g, state_list list, ringx_view out, ringx_rows lse)
 {
     int lane = threadIdx.x % 32;
     FOR_MY_ROWS(g, i)
     {
-        float sum = *row_of(l, i), inverse = sum > 0 ? 1 / sum : 0;
-        for (int64_t d = lane; d < g.dim; d += 32)
-            row_of<T>(out, i)[d] = ringx_number<T>::down(sum > 0 ? row_of<float>(acc, i)[d] * inverse : 0);
+        float share[RINGX_MOST_STATES], all = shares(list, i, share);
+        for (int64_t d = lane; d < g.dim; d += 32) {
+            float x = 0;
+#pragma unroll
+            for (int k = 0; k < RINGX_MOST_STATES; k++)
+                if (share[k] > 0)
+                    x += share[k] * row_of<float>(list.state[k].acc, i)[d];
+            row_of<T>(out, i)[d] = ringx_number<T>::down(x);
+        }
         if (lane == 0)
-            *row_of(lse, i) = sum > 0 ? RINGX_LN2 * (*row_of(m, i) + log2f(sum)) : -INFINITY;
+            *row_of(lse, i) = all;
     }
 }
 
@@ -239,20 +270,24 @@ unsigned grid_of(int64_t work, int64_t each)
     return (unsigned)(blocks < most ? blocks : most);
 }
 
-ringx_status finish(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view acc, ringx_rows m, ringx_rows l,
+ringx_status finish(const ringx_shape *shape, int64_t tokens, int64_t heads, const ringx_state *states, int count,
                     ringx_view out, ringx_rows lse, int, void *stream)
 {
     geometry g = geometry_of(shape, tokens, heads, shape->value_dim);
+    state_list list = {};
+    for (int k = 0; k < count; k++)
+        list.state[k] = states[k];
+    list.count = count;
     if (g.rows == 0)
         return RINGX_OK;
     unsigned grid = grid_of(g.rows, WARPS);
     cudaStream_t s = (cudaStream_t)stream;
     if (shape->dtype == RINGX_F32)
-        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<float>, grid, WARPS * 32, 0, s, g, acc, m, l, out, lse));
+        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<float>, grid, WARPS * 32, 0, s, g, list, out, lse));
     else if (shape->dtype == RINGX_BF16)
-        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<__nv_bfloat16>, grid, WARPS * 32, 0, s, g, acc, m, l, out, lse));
+        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<__nv_bfloat16>, grid, WARPS * 32, 0, s, g, list, out, lse));
     else
-        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<__half>, grid, WARPS * 32, 0, s, g, acc, m, l, out, lse));
+        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<__half>, grid, WARPS * 32, 0, s, g, list, out, lse));
     return RINGX_OK;
 }
 

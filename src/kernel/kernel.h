@@ -33,6 +33,13 @@ typedef struct ringx_rows { /* float [batch][head][token]; strides in elements, 
     int64_t batch_stride, head_stride;
 } ringx_rows;
 
+typedef struct ringx_state { /* of some query rows */
+    ringx_view acc;          /* float */
+    ringx_rows m, l;
+} ringx_state;
+
+enum { RINGX_MOST_STATES = 4 }; /* that are folded together at once */
+
 typedef struct ringx_query_slice {
     ringx_run run;    /* count tokens and their global positions; views start at the first of them */
     ringx_view q;     /* dtype */
@@ -94,9 +101,9 @@ const ringx_kernel *ringx__kernel_at(size_t i);
 typedef struct ringx_rowops {
     ringx_device device;
     ringx_status (*prepare)(const ringx_shape *shape); /* as a kernel's */
-    /* out = acc / l (0 where l = 0), lse = ln 2·(m + log2 l) (-inf there) */
-    ringx_status (*finish)(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view acc, ringx_rows m,
-                           ringx_rows l, ringx_view out, ringx_rows lse, int threads, void *stream);
+    /* Of states[0] ⊕ … ⊕ states[count - 1]: out = acc / l (0 where l = 0), lse = ln 2·(m + log2 l) (-inf there) */
+    ringx_status (*finish)(const ringx_shape *shape, int64_t tokens, int64_t heads, const ringx_state *states,
+                           int count, ringx_view out, ringx_rows lse, int threads, void *stream);
     /* acc *= w, l *= w with w = exp2(m - agreed), 0 where m = -inf; then m = agreed */
     ringx_status (*rescale)(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view acc, ringx_rows m,
                             ringx_rows l, ringx_rows agreed, int threads, void *stream);

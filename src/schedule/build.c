@@ -176,7 +176,11 @@ static void set_slice(ringx_geometry *g, int slice, bool backward)
 {
     int64_t heads = g->shape->kv_heads, first = slice * heads / g->slices, end = (slice + 1) * heads / g->slices;
     int from_large = backward ? slice : g->slices - 1 - slice;
-    if (g->taper && g->slices <= heads) {
+    if (g->taper && !backward && g->slices == 2) {
+        int64_t small = (heads * 5 + 8) / 16;
+        first = slice ? small : 0;
+        end = slice ? heads : small;
+    } else if (g->taper && g->slices <= heads) {
         first = tapered(heads, g->slices, from_large);
         end = tapered(heads, g->slices, from_large + 1);
     }

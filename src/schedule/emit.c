@@ -382,6 +382,20 @@ void ringx__finish(ringx_schedule *s, const ringx_span *states, const ringx_span
     }
 }
 
+void ringx__finish_sum(ringx_schedule *s, const ringx_span *states, int count, ringx_span out, int shift)
+{
+    begin(s, RINGX_FINISH, shift);
+    for (int i = 0; i < count; i++)
+        operand(s, states[i], RINGX_IN, -1);
+    operand(s, out, RINGX_OUT_, -1);
+}
+
+void ringx__later(ringx_schedule *s)
+{
+    if (s->status == RINGX_OK)
+        s->steps[s->n_steps - 1].shift = 1;
+}
+
 void ringx__rescale(ringx_schedule *s, ringx_span state, ringx_span top, int shift)
 {
     begin(s, RINGX_RESCALE, shift);

@@ -54,6 +54,10 @@ ringx_span ringx__fresh(ringx_span block);
 void ringx__attend(ringx_schedule *s, ringx_span *states, const ringx_span *queries, int n_queries,
                    const ringx_span *keys, int n_keys);
 void ringx__finish(ringx_schedule *s, const ringx_span *states, const ringx_span *outs, int count, int shift);
+/* One result of all states together: at most RINGX_MOST_STATES. */
+void ringx__finish_sum(ringx_schedule *s, const ringx_span *states, int count, ringx_span out, int shift);
+/* The computation written last comes a lookahead later. */
+void ringx__later(ringx_schedule *s);
 void ringx__rescale(ringx_schedule *s, ringx_span state, ringx_span top, int shift);
 void ringx__clear(ringx_schedule *s, ringx_span block);
 /* queries: QDO; dqs[i] belongs to queries[i], dkvs[i] to keys[i]. */

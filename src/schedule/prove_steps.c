@@ -143,14 +143,24 @@ static ringx_status convert(ringx_prover *p, int rank, uint32_t step, const ring
     return RINGX_OK;
 }
 
+static bool same_rows(const ringx_operand *a, const ringx_operand *b)
+{
+    return a->owner == b->owner && a->head == b->head && a->heads == b->heads;
+}
+
 static ringx_status finish(ringx_prover *p, int rank, uint32_t step, const ringx_operand *o, uint32_t n)
 {
-    if (n != 2 || o[0].kind != RINGX_STATE || o[0].mode != RINGX_IN || o[1].kind != RINGX_OUT ||
-        o[1].mode != RINGX_OUT_ || o[0].owner != o[1].owner || o[0].head != o[1].head || o[0].heads != o[1].heads)
+    const ringx_operand *out = &o[n - 1];
+    ringx_cell all = {.sum = 0}, *state;
+    if (n < 2 || out->kind != RINGX_OUT || out->mode != RINGX_OUT_)
         return malformed(p, rank, step);
-    ringx_cell *state;
-    RINGX_TRY(ringx__paper_read(p, rank, step, &o[0], &state));
-    return put(p, rank, step, &o[1], &(ringx_cell){.sum = state->sum});
+    for (; o < out; o++) {
+        if (o->kind != RINGX_STATE || o->mode != RINGX_IN || o->narrow || !same_rows(o, out))
+            return malformed(p, rank, step);
+        RINGX_TRY(ringx__paper_read(p, rank, step, o, &state));
+        all.sum = ringx__field_add(all.sum, state->sum);
+    }
+    return put(p, rank, step, out, &all);
 }
 
 static ringx_status rescale(ringx_prover *p, int rank, uint32_t step, const ringx_operand *o, uint32_t n)
@@ -248,11 +258,6 @@ static ringx_status survey(ringx_prover *p, int rank, uint32_t step, const ringx
     x->heads = head_tags(p, x->query->head, x->query->heads);
     p->proof->tiles += x->n_queries * x->n_keys;
     return RINGX_OK;
-}
-
-static bool same_rows(const ringx_operand *a, const ringx_operand *b)
-{
-    return a->owner == b->owner && a->head == b->head && a->heads == b->heads;
 }
 
 static ringx_status attend(ringx_prover *p, int rank, uint32_t step, const ringx_operand *o, uint32_t n)

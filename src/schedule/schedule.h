@@ -56,7 +56,7 @@ typedef enum ringx_op {
     RINGX_CONVERT,        /* in: block; out: the same block, one of the two narrow */
     /* computation lane */
     RINGX_ATTEND,  /* in: queries, keys; inout: states (out only if fresh); out: OUT blocks or user, if final */
-    RINGX_FINISH,  /* in: STATE; out: OUT block or user */
+    RINGX_FINISH,  /* in: STATE, several of which are folded together; out: OUT block or user */
     RINGX_RESCALE, /* inout: STATE; in: TOP */
     RINGX_DELTA_,  /* in: user OUT, user dout; out: DELTA */
     RINGX_CLEAR,   /* out: blocks of DQ, DKV, STATE */

@@ -278,7 +278,7 @@ static void volumes_are_ideal_and_use_gqa(void **state)
                 if (strcmp(algorithm, "headswap") == 0)
                     continue;
                 if (strcmp(algorithm, "qbcast") == 0)
-                    forward = q + o4 + l + 2 * l;
+                    forward = q + o4 + (info.lookahead > 0 && ranks <= 4 ? 2 * l : 3 * l);
                 if ((double)info.forward.wire_bytes != forward * (ranks - 1) ||
                     (double)info.backward.wire_bytes != backward * (ranks - 1))
                     fail_msg("%s, %d kv heads, %d ranks: %.0f and %.0f bytes, ideal %.0f and %.0f", all_presets[p],
@@ -489,7 +489,7 @@ static void rescaling_to_minus_infinity_and_from_it(void **state)
         ringx_rows rm = {&m, 1, 1}, rl = {&l, 1, 1}, ra = {&agreed, 1, 1}, rlse = {&lse, 1, 1};
         assert_int_equal(ops->rescale(&shape, 1, 1, view, rm, rl, ra, 1, NULL), RINGX_OK);
         assert_true(acc == table[i].acc && l == table[i].l && m == agreed);
-        assert_int_equal(ops->finish(&shape, 1, 1, view, rm, rl, result, rlse, 1, NULL), RINGX_OK);
+        assert_int_equal(ops->finish(&shape, 1, 1, &(ringx_state){view, rm, rl}, 1, result, rlse, 1, NULL), RINGX_OK);
         if (l > 0)
             assert_true(out == acc / l && fabsf(lse / (0.6931472f * (m + log2f(l))) - 1) < 1e-6f);
         else

@@ -403,10 +403,11 @@ struct state {
             }
             if (how == 2) {
                 run(kernel, false, rank, 0, p.ranks, true, false);
-                for (auto &s : queries(rank))
-                    must(ringx__rowops_cuda.finish(&shape, s.run.count, p.q_heads, s.acc, s.m, s.l, s.out, s.lse, 1,
-                                                   nullptr),
+                for (auto &s : queries(rank)) {
+                    ringx_state state = {s.acc, s.m, s.l};
+                    must(ringx__rowops_cuda.finish(&shape, s.run.count, p.q_heads, &state, 1, s.out, s.lse, 1, nullptr),
                          "finish");
+                }
             }
         }
         CUDA_OK(cudaDeviceSynchronize());

@@ -170,8 +170,9 @@ static inline void forward_cut(const kernel_case *c, const ringx_kernel *kernel,
     scratch_destroy(&s);
     for (size_t i = 0; how->finish_later && i < c->queries; i++) {
         const ringx_query_slice *slice = &r.query[i];
-        assert_int_equal(ringx__rowops(RINGX_CPU)->finish(&c->shape, slice->run.count, qs, slice->acc, slice->m,
-                                                          slice->l, slice->out, slice->lse, how->threads, NULL),
+        assert_int_equal(ringx__rowops(RINGX_CPU)->finish(&c->shape, slice->run.count, qs,
+                                                          &(ringx_state){slice->acc, slice->m, slice->l}, 1, slice->out,
+                                                          slice->lse, how->threads, NULL),
                          RINGX_OK);
     }
 }

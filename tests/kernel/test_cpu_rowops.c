@@ -56,27 +56,45 @@ static void finished_states(void **unused)
         ringx_shape s = shape_of(&d, (ringx_dtype)(seed % 3));
         int64_t n = pick(&d, 0, 70), heads = pick(&d, 1, 5);
         int threads = 1 + (int)(seed % 3);
-        tensor acc = random_tensor(&d, s.batch, n, heads, s.value_dim, RINGX_F32);
-        tensor m = random_tensor(&d, s.batch, n, heads, 0, RINGX_F32),
-               l = random_tensor(&d, s.batch, n, heads, 0, RINGX_F32);
+        tensor acc[RINGX_MOST_STATES], m[RINGX_MOST_STATES], l[RINGX_MOST_STATES];
+        ringx_state states[RINGX_MOST_STATES];
+        int count = 1 + (int)(seed % RINGX_MOST_STATES);
+        for (int k = 0; k < count; k++) {
+            acc[k] = random_tensor(&d, s.batch, n, heads, s.value_dim, RINGX_F32);
+            m[k] = random_tensor(&d, s.batch, n, heads, 0, RINGX_F32);
+            l[k] = random_tensor(&d, s.batch, n, heads, 0, RINGX_F32);
+            random_sums(&d, &m[k], &l[k], &acc[k]);
+            states[k] = (ringx_state){.acc = acc[k].view, .m = tensor_rows(&m[k]), .l = tensor_rows(&l[k])};
+        }
         tensor out = poisoned_tensor(&d, s.batch, n, heads, s.value_dim, s.dtype);
         tensor lse = poisoned_tensor(&d, s.batch, n, heads, 0, RINGX_F32);
-        random_sums(&d, &m, &l, &acc);
-        assert_int_equal(ops->finish(&s, n, heads, acc.view, tensor_rows(&m), tensor_rows(&l), out.view,
-                                     tensor_rows(&lse), threads, NULL),
+        assert_int_equal(ops->finish(&s, n, heads, states, count, out.view, tensor_rows(&lse), threads, NULL),
                          RINGX_OK);
         FOR_EACH(&out, b, i, h, e)
         {
-            double sum = tensor_get(&l, b, i, h, 0), want = sum > 0 ? tensor_get(&acc, b, i, h, e) / sum : 0;
-            check_near(tensor_get(&out, b, i, h, e), want, half_ulp(s.dtype, want));
-            double lse_want = sum > 0 ? log(2) * (tensor_get(&m, b, i, h, 0) + log2(sum)) : -INFINITY;
-            check_near(tensor_get(&lse, b, i, h, 0), lse_want, 1e-7 * fabs(lse_want) + 1e-7);
+            double top = -INFINITY, sum = 0, all = 0, size = 0;
+            for (int k = 0; k < count; k++)
+                top = fmax(top, tensor_get(&m[k], b, i, h, 0));
+            for (int k = 0; k < count && top > -INFINITY; k++) {
+                double w = exp2(tensor_get(&m[k], b, i, h, 0) - top), part = w * tensor_get(&acc[k], b, i, h, e);
+                sum += w * tensor_get(&l[k], b, i, h, 0);
+                all += part;
+                size += fabs(part);
+            }
+            double want = sum > 0 ? all / sum : 0, rounding = count > 1 && sum > 0 ? 0x1p-21 * size / sum : 0;
+            check_near(tensor_get(&out, b, i, h, e), want, half_ulp(s.dtype, want) + rounding);
+            double lse_want = sum > 0 ? log(2) * (top + log2(sum)) : -INFINITY;
+            check_near(tensor_get(&lse, b, i, h, 0), lse_want, 1e-7 * fabs(lse_want) + (count > 1 ? 1e-6 : 1e-7));
         }
         tensor_check_gaps(&out);
         tensor_check_gaps(&lse);
-        tensor *all[] = {&acc, &m, &l, &out, &lse};
-        for (size_t i = 0; i < 5; i++)
-            tensor_destroy(all[i]);
+        tensor_destroy(&out);
+        tensor_destroy(&lse);
+        for (int k = 0; k < count; k++) {
+            tensor_destroy(&acc[k]);
+            tensor_destroy(&m[k]);
+            tensor_destroy(&l[k]);
+        }
     }
 }
 

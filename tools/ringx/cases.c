@@ -193,7 +193,7 @@ void case_draw(const settings *s, const int64_t ranks[2], uint64_t index, drawn 
     draw_options(s, r, d);
     d->size = random_chance(r, 0.1) ? 4 : random_chance(r, 0.1) ? 0.05 : 1;
     d->strided = random_chance(r, 0.6);
-    d->repeat = random_chance(r, 0.1);
+    d->repeat = d->options.deterministic = random_chance(r, 0.1);
 }
 
 void case_describe(const drawn *d, char *text, size_t bytes)
@@ -219,6 +219,7 @@ void case_describe(const drawn *d, char *text, size_t bytes)
         {o->slices > 0, "slices", o->slices},
         {o->head_ranks > 0, "head_ranks", o->head_ranks},
         {o->ranks_per_node > 0, "ranks_per_node", o->ranks_per_node},
+        {o->deterministic, "deterministic", 1},
     };
     for (size_t i = 0; i < sizeof extras / sizeof *extras && n > 0 && (size_t)n < bytes; i++)
         if (extras[i].on)
