@@ -228,12 +228,17 @@ static ringx_status connect_data(ringx_plan *plan)
         return RINGX_OK;
     largest_transfer(&plan->forward.schedule, &bytes, &messages);
     largest_transfer(&plan->backward.schedule, &bytes, &messages);
-    plan->peer = plan->comm->ops->device_memory && plan->device->peer && plan->rowops->add_far;
-    if (plan->peer)
-        return ringx__comm_peer(plan->comm, plan->device, plan->rowops->add_far, messages, &plan->data);
-    if (plan->comm->ops->device_memory)
+    if (!plan->comm->ops->device_memory) {
+        RINGX_TRY(ringx__comm_staged(plan->comm, plan->device, bytes, messages, &plan->staged));
+        plan->data = plan->staged;
+    }
+    if (!plan->device->peer || !plan->rowops->add_far)
         return RINGX_OK;
-    return ringx__comm_staged(plan->comm, plan->device, bytes, messages, &plan->data);
+    ringx_comm *peer;
+    RINGX_TRY(ringx__comm_peer(plan->data, plan->comm, plan->device, plan->rowops->add_far, messages, &peer));
+    plan->data = peer;
+    plan->peer = true;
+    return RINGX_OK;
 }
 
 static ringx_status prepare(ringx_plan *plan, const ringx_options *o)
@@ -324,8 +329,10 @@ void ringx_plan_destroy(ringx_plan *plan)
         return;
     for (int i = 0; i < plan->n_groups; i++)
         plan->data->ops->group_destroy(plan->data, plan->groups[i]);
-    if (plan->data && plan->data != plan->comm) /* frees a lane's stream from waits that nobody will end */
+    if (plan->peer) /* frees a lane's stream from waits that nobody will end */
         plan->data->ops->destroy(plan->data);
+    if (plan->staged)
+        plan->staged->ops->destroy(plan->staged);
     if (plan->device)
         plan->device->lanes_destroy(plan->lanes);
     ringx__program_free(&plan->forward);

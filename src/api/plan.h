@@ -34,8 +34,9 @@ typedef struct ringx_program { /* one direction, ready to run */
 struct ringx_plan {
     ringx_shape shape;
     ringx_choice choice;
-    ringx_comm *comm; /* the caller's: agreement, host data */
-    ringx_comm *data; /* for the steps: the same, or staged or peer over it (then owned) */
+    ringx_comm *comm;   /* the caller's: agreement, host data */
+    ringx_comm *data;   /* for the steps: the same, staged over it, or peer over either (then owned) */
+    ringx_comm *staged; /* NULL: the caller's moves the device's memory itself */
     ringx_group *groups[RINGX_MAX_GROUPS];
     int n_groups;
     bool forward_only, deterministic, one_lane;

@@ -320,7 +320,8 @@ static bool sent_directly(const ringx_execution *e, uint32_t packing)
         int64_t dim = part ? plan->shape.value_dim : plan->shape.head_dim;
         ringx_view view = view_of(e, from, part);
         int64_t pitch = view.token_stride * (int64_t)ringx__dtype_bytes(plan->shape.dtype);
-        if ((view.head_stride != dim && from->heads > 1) || pitch > INT32_MAX)
+        bool apart = view.token_stride >= from->heads * dim || tokens_of(plan, from) == 1;
+        if ((view.head_stride != dim && from->heads > 1) || !apart || pitch > INT32_MAX)
             return false;
     }
     return true;
@@ -401,12 +402,13 @@ static const ringx_scattered *scatter(const ringx_execution *e, uint32_t number,
     for (int part = 0; part < (to->kind == RINGX_Q ? 1 : 2); part++) {
         ringx_view view = view_of(e, from, part);
         size_t width = (size_t)(to->heads * (part ? shape->value_dim : shape->head_dim)) * el;
-        bool one = view.batch_stride == (int64_t)tokens * view.token_stride; /* all batches are rows of one piece */
+        size_t pitch = (size_t)view.token_stride * el;
+        bool one = view.batch_stride == (int64_t)tokens * view.token_stride && pitch >= width; /* all batches' rows */
         for (int64_t b = 0; b < (one ? 1 : shape->batch); b++)
             p->piece[n++] = (ringx_piece){.data = (char *)view.data + b * view.batch_stride * (int64_t)el,
                                           .offset = at[part] + (size_t)b * tokens * width,
                                           .width = width,
-                                          .pitch = (size_t)view.token_stride * el,
+                                          .pitch = pitch,
                                           .rows = one ? tokens * (size_t)shape->batch : tokens};
     }
     *scattered = (ringx_scattered){.block = address(e, to), .piece = p->piece, .pieces = n};

@@ -386,8 +386,8 @@ static const ringx_comm_ops ops = {
     .destroy = destroy,
 };
 
-ringx_status ringx__comm_peer(ringx_comm *inner, const ringx_device_ops *device, ringx_peer_add add, size_t messages,
-                              ringx_comm **peer)
+ringx_status ringx__comm_peer(ringx_comm *inner, ringx_comm *keeper, const ringx_device_ops *device, ringx_peer_add add,
+                              size_t messages, ringx_comm **peer)
 {
     size_t ranks = (size_t)inner->ranks;
     ringx_peer *c = calloc(1, sizeof *c);
@@ -395,6 +395,7 @@ ringx_status ringx__comm_peer(ringx_comm *inner, const ringx_device_ops *device,
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu bytes of a communicator", sizeof *c);
     *c = (ringx_peer){.base = {.ops = &ops, .rank = inner->rank, .ranks = inner->ranks},
                       .inner = inner,
+                      .keeper = keeper,
                       .device = device,
                       .add = add,
                       .message = calloc(messages + 1, sizeof(ringx_message)),

@@ -12,10 +12,10 @@
 /* to[i] += from[i]; from may be another rank's. */
 typedef ringx_status (*ringx_peer_add)(size_t count, const float *from, float *to, void *stream);
 
-/* messages: the most that one exchange has.  Until it is attached everything goes through inner.  Does not own inner;
- * no row of the table. */
-ringx_status ringx__comm_peer(ringx_comm *inner, const ringx_device_ops *device, ringx_peer_add add, size_t messages,
-                              ringx_comm **peer);
+/* messages: the most that one exchange has.  Until it is attached everything goes through inner.  keeper: the caller's
+ * communicator, which outlives this one.  Does not own them; no row of the table. */
+ringx_status ringx__comm_peer(ringx_comm *inner, ringx_comm *keeper, const ringx_device_ops *device, ringx_peer_add add,
+                              size_t messages, ringx_comm **peer);
 
 /* Collective: opens the others' workspaces, as far as they can be reached.  From here to attach, calls transfer
  * nothing: what others will write and read in this workspace is noted, in which order and where. */

@@ -49,7 +49,7 @@ static void forget_words(void *kept)
 static ringx_status make_words(ringx_peer *c)
 {
     size_t bytes = RINGX_WORDS * (size_t)c->base.ranks * sizeof *c->words;
-    kept_words *k = c->inner->kept;
+    kept_words *k = c->keeper->kept;
     if (!k) {
         void *memory = NULL;
         uint32_t *zeros = calloc(1, bytes);
@@ -66,8 +66,8 @@ static ringx_status make_words(ringx_peer *c)
             return status;
         }
         *k = (kept_words){.device = c->device, .words = memory};
-        c->inner->kept = k;
-        c->inner->forget = forget_words;
+        c->keeper->kept = k;
+        c->keeper->forget = forget_words;
     }
     c->words = k->words;
     return RINGX_OK;

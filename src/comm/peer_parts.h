@@ -25,7 +25,7 @@ typedef struct ringx_other {            /* another rank, as this one sees it */
 
 typedef struct ringx_peer {
     ringx_comm base;
-    ringx_comm *inner;
+    ringx_comm *inner, *keeper;
     const ringx_device_ops *device;
     ringx_peer_add add;
     ringx_message *message; /* room for the part of an exchange that goes through inner */

@@ -121,7 +121,7 @@ static void cuda_close(void *opened)
 static ringx_status cuda_copy_rows(void *to, const void *from, size_t width, size_t pitch, size_t rows, void *stream)
 {
     cudaError_t error =
-        pitch == width
+        pitch == width || rows == 1
             ? cudaMemcpyAsync(to, from, width * rows, cudaMemcpyDefault, (cudaStream_t)stream)
             : cudaMemcpy2DAsync(to, width, from, pitch, width, rows, cudaMemcpyDefault, (cudaStream_t)stream);
     if (error != cudaSuccess)

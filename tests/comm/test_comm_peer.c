@@ -353,7 +353,7 @@ static void body(rank_thread *self)
     device.peer = &fake_peer;
     my_process = j.rank;
     my_host = j.rank / p->ranks_a_host;
-    ringx_status status = ringx__comm_peer(self->comm, &device, add, 2 * EACH * MOST_TEST_RANKS, &j.peer);
+    ringx_status status = ringx__comm_peer(self->comm, self->comm, &device, add, 2 * EACH * MOST_TEST_RANKS, &j.peer);
     if (status == RINGX_OK)
         status = j.peer->ops->split(j.peer, j.rank % 2, &j.group, &how);
     if (status == RINGX_OK) /* not attached: through the communicator beneath */
@@ -419,7 +419,7 @@ static void extra_body(rank_thread *self)
     device.peer = &fake_peer;
     my_process = self->comm->rank;
     my_host = self->comm->rank / p.ranks_a_host;
-    note(self, ringx__comm_peer(self->comm, &device, add, 4, &peer));
+    note(self, ringx__comm_peer(self->comm, self->comm, &device, add, 4, &peer));
     if (self->status == RINGX_OK)
         note(self, ringx__peer_open(peer, arena, &how));
     if (self->status == RINGX_OK)

@@ -123,11 +123,13 @@ static int choose_transport(crew *c, const settings *s, int index)
     if (!code && forced && most > 1)
         code = fail(CODE_CONFIGURATION, "--transport nccl: %d ranks share GPU %s; NCCL needs one for each", most,
                     all[which].gpu);
-    c->attach = !forced;
+    c->attach = s->transport == TRANSPORT_DEFAULT;
     c->nccl = !code && launch_may_use_nccl(s) && (forced || (c->ranks > 1 && most == 1));
     if (!code && most > 1 && c->rank == 0 && launch_may_use_nccl(s) && !atomic_flag_test_and_set(&said))
-        fprintf(stderr, "%d ranks share GPU %s: NCCL cannot be used; transfers are staged through host memory\n", most,
-                all[which].gpu);
+        fprintf(
+            stderr,
+            "%d ranks share GPU %s: NCCL cannot be used; what GPUs do not copy themselves goes through host memory\n",
+            most, all[which].gpu);
     free(all);
     return code;
 }
