@@ -13,7 +13,7 @@ static ringx_device device_of(ringx_device wanted)
 {
     const ringx_kernel_entry *kernel;
     for (size_t i = 0; wanted == RINGX_CUDA && (kernel = ringx_kernel_at(i)) != NULL; i++)
-        if (kernel->device == RINGX_CUDA && kernel->available)
+        if (kernel->device == RINGX_CUDA)
             return RINGX_CUDA;
     return RINGX_CPU;
 }

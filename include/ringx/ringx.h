@@ -169,7 +169,7 @@ RINGX_API void ringx_plan_destroy(ringx_plan *plan); /* local; NULL is fine */
 
 /* Collective.  Says where the workspace of all later executes will be: at least ringx_plan_workspace(plan) bytes,
  * aligned to 128, which outlive the plans of all ranks, or their next attach.  GPUs of one host whose ranks are
- * processes then copy blocks out of each other's workspaces by copy engines, at a link's full speed and without
+ * processes then copy blocks into each other's workspaces by copy engines, at a link's full speed and without
  * multiprocessors; the workspace must be memory that cudaMalloc gave.  Elsewhere nothing changes; without attaching,
  * all transfers are the communicator's.  Fails on every rank or on none. */
 RINGX_API ringx_status ringx_plan_attach(ringx_plan *plan, void *workspace);

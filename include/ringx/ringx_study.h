@@ -51,7 +51,8 @@ RINGX_API ringx_status ringx_reference(const ringx_problem *problem, const ringx
 
 typedef struct ringx_study ringx_study;
 
-/* Writes and closes the schedules of all `ranks` ranks (options->preset as for a plan). */
+/* Writes and closes the schedules of all `ranks` ranks (options->preset as for a plan).  This machine need not have the
+ * device. */
 RINGX_API ringx_status ringx_study_create(ringx_study **study, const ringx_problem *problem,
                                           const ringx_options *options, int ranks);
 RINGX_API void ringx_study_destroy(ringx_study *study);

@@ -47,7 +47,15 @@ static ringx_status check_numbers(const ringx_options *o, const ringx_shape *sha
     return RINGX_OK;
 }
 
-static ringx_status find_kernel(const ringx_options *o, const ringx_shape *shape, const ringx_kernel **found)
+/* On paper a device that this machine has not is as good as any. */
+static bool can_run(const ringx_kernel *kernel, bool paper)
+{
+    const ringx_device_ops *device = ringx__device(kernel->device);
+    return kernel->available() || (paper && device && device->available() != RINGX_OK);
+}
+
+static ringx_status find_kernel(const ringx_options *o, const ringx_shape *shape, bool paper,
+                                const ringx_kernel **found)
 {
     if (o->kernel) {
         size_t i;
@@ -55,7 +63,7 @@ static ringx_status find_kernel(const ringx_options *o, const ringx_shape *shape
         *found = ringx__kernel_at(i);
         if ((*found)->device != o->device)
             RINGX_FAIL(RINGX_INVALID, "kernel '%s' is for another device than the one asked for", o->kernel);
-        if (!(*found)->available())
+        if (!can_run(*found, paper))
             RINGX_FAIL(RINGX_UNSUPPORTED, "kernel '%s' cannot run on this machine", o->kernel);
         if (!(*found)->supports(shape))
             RINGX_FAIL(RINGX_UNSUPPORTED, "kernel '%s' cannot do %s, head_dim %lld, value_dim %lld", o->kernel,
@@ -63,13 +71,13 @@ static ringx_status find_kernel(const ringx_options *o, const ringx_shape *shape
         return RINGX_OK;
     }
     for (size_t i = 0; (*found = ringx__kernel_at(i)); i++)
-        if ((*found)->device == o->device && (*found)->available() && (*found)->supports(shape))
+        if ((*found)->device == o->device && can_run(*found, paper) && (*found)->supports(shape))
             return RINGX_OK;
     RINGX_FAIL(RINGX_UNSUPPORTED, "no kernel for %s, head_dim %lld, value_dim %lld on this device",
                ringx__dtype_name(shape->dtype), (long long)shape->head_dim, (long long)shape->value_dim);
 }
 
-ringx_status ringx__options_check(const ringx_options *o, const ringx_shape *shape, int ranks)
+ringx_status ringx__options_check(const ringx_options *o, const ringx_shape *shape, int ranks, bool paper)
 {
     if (o->size != sizeof *o)
         RINGX_FAIL(RINGX_INVALID, "options.size is %zu; it must be sizeof(ringx_options) = %zu: use RINGX_OPTIONS_INIT",
@@ -82,14 +90,15 @@ ringx_status ringx__options_check(const ringx_options *o, const ringx_shape *sha
     RINGX_TRY(check_numbers(o, shape, ranks));
     if (!device)
         RINGX_FAIL(RINGX_UNSUPPORTED, "device %d is not in this build; 0 is the CPU", (int)o->device);
-    RINGX_TRY(device->available());
+    if (!paper)
+        RINGX_TRY(device->available());
     if (o->preset && strcmp(o->preset, "auto") != 0)
         RINGX_TRY(ringx_preset_find(o->preset, &preset));
     if (o->algorithm)
         RINGX_TRY(ringx__algo_find(o->algorithm, &algo));
     if (o->layout)
         RINGX_TRY(ringx__layout_find(o->layout, &layout));
-    return find_kernel(o, shape, &kernel);
+    return find_kernel(o, shape, paper, &kernel);
 }
 
 /* ---- one preset ---- */
@@ -215,10 +224,11 @@ static ringx_status choose_auto(ringx_choice *best, const ringx_options *o, cons
     return status;
 }
 
-ringx_status ringx__choose(ringx_choice *c, const ringx_options *o, const ringx_shape *shape, int ranks, int node_ranks)
+ringx_status ringx__choose(ringx_choice *c, const ringx_options *o, const ringx_shape *shape, int ranks, int node_ranks,
+                           bool paper)
 {
     memset(c, 0, sizeof *c);
-    RINGX_TRY(find_kernel(o, shape, &c->kernel));
+    RINGX_TRY(find_kernel(o, shape, paper, &c->kernel));
     c->wire = o->wire;
     c->threads = o->threads ? o->threads : omp_get_max_threads();
     if (o->preset && strcmp(o->preset, "auto") != 0) {

@@ -16,12 +16,12 @@ typedef struct ringx_choice {
     const ringx_kernel *kernel;
 } ringx_choice;
 
-/* Checks options without looking at other ranks. */
-ringx_status ringx__options_check(const ringx_options *options, const ringx_shape *shape, int ranks);
+/* Checks options without looking at other ranks.  paper: nothing will run, so this machine need not have the device. */
+ringx_status ringx__options_check(const ringx_options *options, const ringx_shape *shape, int ranks, bool paper);
 
 /* node_ranks: ranks per node if all nodes have equally many, consecutive ranks; else 1. */
 ringx_status ringx__choose(ringx_choice *choice, const ringx_options *options, const ringx_shape *shape, int ranks,
-                           int node_ranks);
+                           int node_ranks, bool paper);
 
 /* The geometry of one rank under a choice; shape and choice->layout must outlive it. */
 ringx_geometry ringx__choice_geometry(const ringx_choice *choice, const ringx_shape *shape, int rank);

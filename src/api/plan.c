@@ -197,7 +197,7 @@ static ringx_status split_groups(ringx_plan *plan)
 static ringx_status validate(ringx_plan *plan, const ringx_problem *problem, const ringx_options *options)
 {
     RINGX_TRY(ringx__shape_create(&plan->shape, problem));
-    RINGX_TRY(ringx__options_check(options, &plan->shape, plan->comm->ranks));
+    RINGX_TRY(ringx__options_check(options, &plan->shape, plan->comm->ranks, false));
     if (plan->comm->ops->device_memory && options->device == RINGX_CPU)
         RINGX_FAIL(RINGX_INVALID,
                    "the %s communicator moves device memory; options.device is RINGX_CPU: use RINGX_CUDA",
@@ -289,7 +289,7 @@ static ringx_status create(ringx_plan *plan, const ringx_problem *problem, const
     plan->one_lane = !plan->comm->ops->overlaps || plan->comm->ranks == 1;
     if (!o->ranks_per_node)
         RINGX_TRY(discover_nodes(plan, &per_node));
-    status = ringx__choose(&plan->choice, o, &plan->shape, plan->comm->ranks, per_node);
+    status = ringx__choose(&plan->choice, o, &plan->shape, plan->comm->ranks, per_node, false);
     RINGX_TRY(agree_status(plan, status, 0, NULL));
     plan->local_tokens = ringx__layout_count(&plan->choice.layout, plan->comm->rank);
     RINGX_TRY(build_within_limit(plan, o));

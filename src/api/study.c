@@ -61,9 +61,10 @@ struct ringx_study {
 static ringx_status study_choose(ringx_study *study, const ringx_problem *problem, const ringx_options *o)
 {
     RINGX_TRY(ringx__shape_create(&study->shape, problem));
-    RINGX_TRY(ringx__options_check(o, &study->shape, study->ranks));
+    RINGX_TRY(ringx__options_check(o, &study->shape, study->ranks, true));
     study->forward_only = o->forward_only;
-    return ringx__choose(&study->choice, o, &study->shape, study->ranks, o->ranks_per_node ? o->ranks_per_node : 1);
+    return ringx__choose(&study->choice, o, &study->shape, study->ranks, o->ranks_per_node ? o->ranks_per_node : 1,
+                         true);
 }
 
 ringx_status ringx_study_create(ringx_study **study, const ringx_problem *problem, const ringx_options *options,

@@ -83,7 +83,7 @@ static void convert(const void *from, ringx_dtype from_type, void *to, ringx_dty
 /* ---- operations
  * ------------------------------------------------------------------------------------------------------- */
 
-/* Folds one row of several states: acc into row, l is returned, m into *top. */
+/* Folds one row of several states: acc into row, l is returned, m into *top.  Empty is what has l = 0: a NaN stays. */
 static float fold_row(const ringx_state *states, int count, int64_t b, int64_t t, int64_t h, int64_t dim, float *row,
                       float *top)
 {
@@ -94,11 +94,11 @@ static float fold_row(const ringx_state *states, int count, int64_t b, int64_t t
         *top = fmaxf(*top, ringx__rows_at(&states[i].m, b, h)[t]);
     for (int i = 0; i < count; i++) {
         const float *acc = ringx__view_row(&states[i].acc, sizeof(float), b, t, h);
-        float own = ringx__rows_at(&states[i].m, b, h)[t];
-        float w = own == -INFINITY ? 0 : (float)exp2((double)own - (double)*top);
-        if (w == 0)
+        float own = ringx__rows_at(&states[i].m, b, h)[t], l = ringx__rows_at(&states[i].l, b, h)[t];
+        if (l == 0)
             continue;
-        sum += w * ringx__rows_at(&states[i].l, b, h)[t];
+        float w = own == *top ? 1 : (float)exp2((double)own - (double)*top);
+        sum += w * l;
         for (int64_t e = 0; e < dim; e++)
             row[e] = begun ? row[e] + w * acc[e] : w * acc[e];
         begun = true;

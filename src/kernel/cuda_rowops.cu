@@ -52,7 +52,8 @@ struct state_list {
     int count;
 };
 
-/* How much of each state one row of the result has: what acc is multiplied by; returns lse. */
+/* How much of each state one row of the result has: what acc is multiplied by; returns lse.  Empty is what has l = 0: a
+ * NaN stays. */
 __device__ float shares(const state_list &list, const row_index &i, float (&share)[RINGX_MOST_STATES])
 {
     float top = -INFINITY, sum = 0;
@@ -63,14 +64,14 @@ __device__ float shares(const state_list &list, const row_index &i, float (&shar
     }
 #pragma unroll
     for (int k = 0; k < RINGX_MOST_STATES; k++) {
-        share[k] = share[k] == -INFINITY ? 0 : exp2f(share[k] - top);
-        if (k < list.count && share[k] > 0)
-            sum += share[k] * *row_of(list.state[k].l, i);
+        float l = k < list.count ? *row_of(list.state[k].l, i) : 0;
+        share[k] = l == 0 ? 0 : share[k] == top ? 1 : exp2f(share[k] - top);
+        sum += share[k] * l;
     }
 #pragma unroll
     for (int k = 0; k < RINGX_MOST_STATES; k++)
-        share[k] = sum > 0 ? share[k] / sum : 0;
-    return sum > 0 ? RINGX_LN2 * (top + log2f(sum)) : -INFINITY;
+        share[k] = share[k] == 0 ? 0 : share[k] / sum;
+    return sum == 0 ? -INFINITY : RINGX_LN2 * (top + log2f(sum));
 }
 
 template <typename T> __global__ void finish_rows(geometry g, state_list list, ringx_view out, ringx_rows lse)
@@ -83,7 +84,7 @@ template <typename T> __global__ void finish_rows(geometry g, state_list list, r
             float x = 0;
 #pragma unroll
             for (int k = 0; k < RINGX_MOST_STATES; k++)
-                if (share[k] > 0)
+                if (share[k] != 0)
                     x += share[k] * row_of<float>(list.state[k].acc, i)[d];
             row_of<T>(out, i)[d] = ringx_number<T>::down(x);
         }

@@ -355,7 +355,7 @@ static int run(void *settings_of_command)
         shown[COLUMNS - 2].title = NULL;
     if (!s->machine)
         shown[COLUMNS - 1].title = NULL;
-    int ranks = 1, code = settings_check(s);
+    int ranks = 1, code = settings_check(s, false);
     if (!code)
         code = launch_ranks(s, &ranks);
     if (!code && !(job.table = table_create(shown, COLUMNS)))

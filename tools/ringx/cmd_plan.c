@@ -220,7 +220,7 @@ static int run(void *settings_of_command)
     if (!code && (s->plot || s->csv) && !s->sweep)
         code = fail(CODE_USAGE, "--%s needs --sweep, which says what is drawn", s->plot ? "plot" : "csv");
     if (!code)
-        code = settings_check(s);
+        code = settings_check(s, true);
     if (!code && s->machine && strchr(s->machine, '/') && access(s->machine, F_OK) != 0)
         code = fail(CODE_MISSING, "%s: there is no such file", s->machine);
     if (code || !launch_speaks())

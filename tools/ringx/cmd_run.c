@@ -282,7 +282,7 @@ static int run(void *settings_of_command)
         return fail(CODE_USAGE, "--preset names %zu presets; run takes one", s->presets.count);
     s->ranks[1] = s->ranks[0];
     run_job job = {.settings = s};
-    int code = settings_check(s);
+    int code = settings_check(s, false);
     if (!code)
         code = launch(s, work, &job);
     return code ? code : report(&job);

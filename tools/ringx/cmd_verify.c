@@ -185,7 +185,7 @@ static void defaults(void *settings_of_command)
 static int run(void *settings_of_command)
 {
     settings *s = settings_of_command;
-    int code = settings_check(s);
+    int code = settings_check(s, false);
     if (code)
         return code;
     return s->oracle.count ? verify_oracle(s) : verify_random(s);

@@ -65,8 +65,8 @@ void settings_free(settings *s);
 /* documents of the problem point into s->docs. */
 ringx_problem settings_problem(const settings *s);
 ringx_options settings_options(const settings *s, const char *preset);
-/* Fails where the device asked for has no kernel on this machine. */
-int settings_check(const settings *s);
+/* Fails where the device asked for has no kernel on this machine; on paper, in this build. */
+int settings_check(const settings *s, bool paper);
 /* Where a preset's timeline goes: FILE.svg, or FILE-preset.svg where there are several; NULL if none was asked for. */
 const char *settings_timeline(const settings *s, const char *preset, char *path, size_t bytes);
 int core_count(void); /* cores this process may use */

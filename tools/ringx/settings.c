@@ -98,11 +98,13 @@ const char *settings_timeline(const settings *s, const char *preset, char *path,
     return path;
 }
 
-int settings_check(const settings *s)
+int settings_check(const settings *s, bool paper)
 {
     for (size_t i = 0; ringx_kernel_at(i); i++)
-        if (ringx_kernel_at(i)->available && ringx_kernel_at(i)->device == (ringx_device)s->device)
+        if ((ringx_kernel_at(i)->available || paper) && ringx_kernel_at(i)->device == (ringx_device)s->device)
             return CODE_GOOD;
+    if (paper)
+        return fail(CODE_CONFIGURATION, "--device cuda: this build has no kernel for it (see ringx info)");
     return fail(CODE_CONFIGURATION,
                 "--device %s: no kernel for it is available on this machine in this build "
                 "(see ringx info)",
