@@ -31,17 +31,19 @@ SHAPES = [
 ]
 
 
-def timed(work, repeats):
-    times = []
+def timed(works, repeats):
+    """Milliseconds of each, medians; they take turns, so that a clock that drifts serves all alike."""
+    times = {name: [] for name in works}
     for i in range(repeats + 2):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        work()
-        end.record()
-        end.synchronize()
-        if i >= 2:
-            times.append(begin.elapsed_time(end))
-    return statistics.median(times)
+        for name, work in works.items():
+            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            begin.record()
+            work()
+            end.record()
+            end.synchronize()
+            if i >= 2:
+                times[name].append(begin.elapsed_time(end))
+    return {name: statistics.median(t) for name, t in times.items()}
 
 
 def relative(got, want):
@@ -87,6 +89,32 @@ class Ours:
             sys.exit("kernel failed")
 
 
+def peer(args, name, backend, tensors, shape, row, error_of, grads, forward, backward):
+    """Adds PyTorch's kernel to what is timed, and its errors to the row."""
+    q, k, v, dout = tensors
+    qt, kt, vt = (x.transpose(1, 2).detach().requires_grad_() for x in (q, k, v))
+
+    def call():
+        with sdpa_kernel(backend):
+            return sdpa(qt, kt, vt, is_causal=shape[-1], enable_gqa=q.shape[2] != k.shape[2])
+
+    def plain():
+        with torch.no_grad():
+            call()
+
+    try:
+        out = call()
+        row[name + "_err"] = error_of(out.detach().transpose(1, 2))
+        forward[name] = plain
+        if not args.no_backward:
+            back = lambda: torch.autograd.grad(out, (qt, kt, vt), dout.transpose(1, 2), retain_graph=True)
+            row[name + "_dgrad"] = max(relative(a, t.transpose(1, 2).double())
+                                       for a, t in zip(grads, back())) if shape[1] <= 20000 else 0
+            backward[name] = back
+    except RuntimeError as e:
+        print(f"# {name}: {str(e).splitlines()[0][:100]}")
+
+
 def measure(args, shape):
     b, s, hq, hk, d, dv, causal = shape
     torch.manual_seed(s + d)
@@ -99,8 +127,8 @@ def measure(args, shape):
     error_of = lambda out: max(relative(out[b - 1, queries, h], w) for h, w in zip((0, hq - 1), wanted))
 
     ours = Ours(args.shared_object, args.kernel, shape, q, k, v, dout, args.ordered)
+    forward, backward = {"": lambda: ours.run(0)}, {}
     ours.run(0)
-    row["fwd"] = timed(lambda: ours.run(0), args.repeats)
     row["err"] = error_of(ours.out)
     grads = None
     if not args.no_backward:
@@ -109,32 +137,12 @@ def measure(args, shape):
         ours.run(1)
         torch.cuda.synchronize()
         grads = ours.dq.clone(), ours.dk.clone(), ours.dv.clone()
-        row["bwd"] = timed(lambda: (ours.run(2), ours.run(1)), args.repeats)
-        ours.dq = ours.dk = ours.dv = None
+        backward[""] = lambda: (ours.run(2), ours.run(1))
     for name, backend in (("cudnn", SDPBackend.CUDNN_ATTENTION), ("fa2", SDPBackend.FLASH_ATTENTION)):
-        if name not in args.against:
-            continue
-        qt, kt, vt = (x.transpose(1, 2).detach().requires_grad_() for x in (q, k, v))
-        try:
-            with sdpa_kernel(backend):
-                call = lambda: sdpa(qt, kt, vt, is_causal=causal, enable_gqa=hq != hk)
-                with torch.no_grad():
-                    row[name + "_fwd"] = timed(call, args.repeats)
-                out = call()
-                row[name + "_err"] = error_of(out.transpose(1, 2))
-                if not args.no_backward:
-                    gt = dout.transpose(1, 2)
-                    back = lambda: torch.autograd.grad(out, (qt, kt, vt), gt, retain_graph=True)
-                    theirs = back()
-                    row[name + "_bwd"] = timed(back, args.repeats)
-                    row[name + "_dgrad"] = max(relative(a, t.transpose(1, 2).double())
-                                               for a, t in zip(grads, theirs)) if s <= 20000 else 0
-                    del theirs
-                del out
-        except RuntimeError as e:
-            row[name + "_fwd"] = None
-            print(f"# {name}: {str(e).splitlines()[0][:100]}")
-        torch.cuda.empty_cache()
+        if name in args.against:
+            peer(args, name, backend, (q, k, v, dout), shape, row, error_of, grads, forward, backward)
+    for what, works in (("fwd", forward), ("bwd", backward)):
+        row |= {f"{name}_{what}" if name else what: ms for name, ms in timed(works, args.repeats).items()}
     tf = lambda ms, m: f"{m * flops / ms * 1e-9:.0f}" if ms else "-"
     text = f"{row['shape']:38s} ours {tf(row['fwd'], 1):>4s}"
     for name in args.against:
@@ -148,6 +156,7 @@ def measure(args, shape):
                 text += f" {name} {tf(row[name + '_bwd'], 2.5)} ratio {row[name + '_bwd'] / row['bwd']:.3f}"
                 text += f" diff {row[name + '_dgrad']:.1e}"
     print(text, flush=True)
+    torch.cuda.empty_cache()
     return row
 
 
@@ -164,7 +173,7 @@ def main():
     args = parser.parse_args()
     args.against = [x for x in args.against.split(",") if x]
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    ms = timed(lambda: a @ b, 10)
+    ms = timed({"product": lambda: a @ b}, 50)["product"]
     print(f"# {torch.cuda.get_device_name()} torch {torch.__version__} cudnn {torch.backends.cudnn.version()}"
           f" 8192^3 bf16 product {2 * 8192 ** 3 / ms * 1e-9:.0f} TF")
     rows = [measure(args, SHAPES[int(i)]) for i in args.shapes.split(",")]

@@ -95,11 +95,17 @@ bool is_sparse(const ringx_shape *shape)
     return shape->mask.starts || shape->mask.left < shape->tokens || shape->mask.right < shape->tokens;
 }
 
-const ringx_sm90_variant *choose(const ringx_sm90_variant *v, const ringx_shape *shape)
+const ringx_sm90_variant *choose(const ringx_sm90_variant *from, const ringx_shape *shape)
 {
-    while (v->dk && (v->dk < shape->head_dim || v->dv < shape->value_dim || v->extra != needs_extra(shape)))
-        v++;
-    return v;
+    const ringx_sm90_variant *best = nullptr;
+    for (const ringx_sm90_variant *v = from; v->dk; v++) {
+        if (v->dk < shape->head_dim || v->dv < shape->value_dim || v->extra != needs_extra(shape))
+            continue;
+        bool fits = v->sparse == is_sparse(shape);
+        if (!best || (v->dk == best->dk && v->dv == best->dv && fits && best->sparse != v->sparse))
+            best = v;
+    }
+    return best;
 }
 
 ringx_status multiprocessors(int *count)

@@ -5,7 +5,7 @@
 
 #define RINGX_BACKWARD(T, DK, DV, M, EXTRA)                                                                            \
     {                                                                                                                  \
-        DK, DV, EXTRA, ringx_backward_config<T, DK, DV, M, EXTRA>::N, M, 384,                                          \
+        DK, DV, EXTRA, true, ringx_backward_config<T, DK, DV, M, EXTRA>::N, M, 384,                                    \
             ringx_backward_config<T, DK, DV, M, EXTRA>::SMEM,                                                          \
             (const void *)ringx_sm90_backward<ringx_backward_config<T, DK, DV, M, EXTRA>>                              \
     }

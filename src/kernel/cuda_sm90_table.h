@@ -6,6 +6,7 @@
 struct ringx_sm90_variant {
     int dk, dv;        /* largest head_dim and value_dim */
     bool extra;        /* softcap, dropout, negative scale */
+    bool sparse;       /* meant for masks that leave tiles partly live; false: for the full mask */
     int rows, columns; /* tile: rows of the side that stays, rows of the side that streams */
     int threads, smem_bytes;
     const void *kernel;
