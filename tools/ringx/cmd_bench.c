@@ -321,7 +321,7 @@ static const option bench_options[] = {
      FIELD(ranks_set), 1, 1024, NULL},
     {"forward-only", NULL, "no backward pass", OPTION_FLAG, FIELD(forward_only), 0, 0, 0, NULL},
     {"iterations", "N", "timed (default 10)", OPTION_INTEGER, FIELD(iterations), 0, 1, 1e6, NULL},
-    {"warmup", "N", "before them (default 2)", OPTION_INTEGER, FIELD(warmup), 0, 0, 1e6, NULL},
+    {"warmup", "N", "before them (default 2); GPUs work half a second before that", OPTION_INTEGER, FIELD(warmup), 0, 0, 1e6, NULL},
     {"baseline", NULL, "also time one rank that uses all threads; efficiency is its time over the ranks'", OPTION_FLAG,
      FIELD(baseline), 0, 0, 0, NULL},
     {"csv", "FILE", "write the table as CSV, with more columns", OPTION_TEXT, FIELD(csv), 0, 0, 0, NULL},
