@@ -120,10 +120,9 @@ static uint8_t only_sent(ringx_program *p, size_t pack, const ringx_operand *blo
                 if (!only_sent(p, pack, o, i + 1, 1)) /* the copy among the others' */
                     return 0;
             } else if (overlap(o, block) && !(sent && j == 0)) {
-                if (o->mode != RINGX_OUT_ || o->offset > block->offset ||
-                    o->offset + o->bytes < block->offset + block->bytes)
+                if (o->mode != RINGX_OUT_)
                     return 0;
-                over = true;
+                over = true; /* the slot has its next use */
             }
         }
         if (over)

@@ -157,6 +157,38 @@ template <typename T> __global__ void delta_rows(geometry g, ringx_view out, rin
     }
 }
 
+/* As finish_rows; a row is lanes threads'. */
+template <typename T>
+__global__ void finish_rows8(geometry g, int lanes, state_list list, ringx_view out, ringx_rows lse)
+{
+    int lane = (int)threadIdx.x % lanes;
+    int64_t each = blockDim.x / lanes;
+    for (int64_t row = (int64_t)blockIdx.x * each + threadIdx.x / lanes; row < g.rows; row += gridDim.x * each) {
+        row_index i;
+        my_row(g, row, &i);
+        float share[RINGX_MOST_STATES], all = shares(list, i, share);
+        for (int64_t d = 8 * lane; d < g.dim; d += 8 * lanes) {
+            float x[8] = {0};
+#pragma unroll
+            for (int k = 0; k < RINGX_MOST_STATES; k++) {
+                if (share[k] == 0)
+                    continue;
+                eight<float> a = *(const eight<float> *)(row_of<float>(list.state[k].acc, i) + d);
+#pragma unroll
+                for (int e = 0; e < 8; e++)
+                    x[e] += share[k] * a.x[e];
+            }
+            eight<T> y;
+#pragma unroll
+            for (int e = 0; e < 8; e++)
+                y.x[e] = ringx_number<T>::down(x[e]);
+            *(eight<T> *)(row_of<T>(out, i) + d) = y;
+        }
+        if (lane == 0)
+            *row_of(lse, i) = all;
+    }
+}
+
 /* All heads of a token lie together: rows of width elements.  I: an integer that counts all eights. */
 template <typename I, typename From, typename To>
 __global__ void copy_tokens8(I all, I eights, I tokens, ringx_view from, ringx_view to)
@@ -271,27 +303,6 @@ unsigned grid_of(int64_t work, int64_t each)
     return (unsigned)(blocks < most ? blocks : most);
 }
 
-ringx_status finish(const ringx_shape *shape, int64_t tokens, int64_t heads, const ringx_state *states, int count,
-                    ringx_view out, ringx_rows lse, int, void *stream)
-{
-    geometry g = geometry_of(shape, tokens, heads, shape->value_dim);
-    state_list list = {};
-    for (int k = 0; k < count; k++)
-        list.state[k] = states[k];
-    list.count = count;
-    if (g.rows == 0)
-        return RINGX_OK;
-    unsigned grid = grid_of(g.rows, WARPS);
-    cudaStream_t s = (cudaStream_t)stream;
-    if (shape->dtype == RINGX_F32)
-        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<float>, grid, WARPS * 32, 0, s, g, list, out, lse));
-    else if (shape->dtype == RINGX_BF16)
-        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<__nv_bfloat16>, grid, WARPS * 32, 0, s, g, list, out, lse));
-    else
-        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<__half>, grid, WARPS * 32, 0, s, g, list, out, lse));
-    return RINGX_OK;
-}
-
 ringx_status rescale(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_view acc, ringx_rows m,
                      ringx_rows l, ringx_rows agreed, int, void *stream)
 {
@@ -315,6 +326,38 @@ int lanes_of(int64_t dim)
     while (lanes < 32 && 8 * lanes < dim)
         lanes *= 2;
     return lanes;
+}
+
+template <typename T>
+ringx_status finish_as(const geometry &g, const state_list &list, ringx_view out, ringx_rows lse, cudaStream_t s)
+{
+    int lanes = lanes_of(g.dim);
+    bool whole = g.dim % 8 == 0 && eights(out, sizeof(T));
+    for (int k = 0; k < list.count; k++)
+        whole = whole && eights(list.state[k].acc, sizeof(float));
+    if (whole)
+        RINGX_CUDA_TRY(
+            ringx__cuda_launch(finish_rows8<T>, grid_of(g.rows, 256 / lanes), 256, 0, s, g, lanes, list, out, lse));
+    else
+        RINGX_CUDA_TRY(ringx__cuda_launch(finish_rows<T>, grid_of(g.rows, WARPS), WARPS * 32, 0, s, g, list, out, lse));
+    return RINGX_OK;
+}
+
+ringx_status finish(const ringx_shape *shape, int64_t tokens, int64_t heads, const ringx_state *states, int count,
+                    ringx_view out, ringx_rows lse, int, void *stream)
+{
+    geometry g = geometry_of(shape, tokens, heads, shape->value_dim);
+    cudaStream_t s = (cudaStream_t)stream;
+    state_list list = {};
+    if (g.rows == 0)
+        return RINGX_OK;
+    for (int k = 0; k < count; k++)
+        list.state[k] = states[k];
+    list.count = count;
+    if (shape->dtype == RINGX_F32)
+        return finish_as<float>(g, list, out, lse, s);
+    return shape->dtype == RINGX_BF16 ? finish_as<__nv_bfloat16>(g, list, out, lse, s)
+                                      : finish_as<__half>(g, list, out, lse, s);
 }
 
 template <typename T>
@@ -500,7 +543,7 @@ template <typename T> ringx_status load_of()
     RINGX_TRY((load_pair<T, T>()));
     RINGX_TRY((load_pair<float, T>()));
     RINGX_TRY((load_pair<T, float>()));
-    return load(finish_rows<T>, delta_rows<T>, delta_rows8<T>, copy_sums<T>, copy_sums8<T>);
+    return load(finish_rows<T>, finish_rows8<T>, delta_rows<T>, delta_rows8<T>, copy_sums<T>, copy_sums8<T>);
 }
 
 /* Any dtype: partial results travel in another one than the problem's. */

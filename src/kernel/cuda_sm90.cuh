@@ -53,7 +53,8 @@ struct ringx_sm90_forward_params {
     int queries, keys, heads, batch, q_head, kv_head, group, value_dim;
     ringx_cuda_order order;
     float scale, softcap;
-    bool fresh, final, wide; /* wide: rows of out may be stored 16 bytes at a time */
+    bool fresh, final;
+    bool wide, paired; /* rows of out may be stored 16 bytes at a time, those of acc read and stored 8 */
 };
 
 struct ringx_sm90_backward_params {

@@ -248,12 +248,22 @@ __device__ __forceinline__ void forward_load_state(const ringx_sm90_forward_para
                 x.l[r] = l.data[t.batch * l.batch_stride + t.head * l.head_stride + i];
             from = (const float *)a.data + t.batch * a.batch_stride + i * a.token_stride + t.head * a.head_stride;
         }
+        if (p.paired) {
 #pragma unroll
-        for (int c = 0; c < C::DV / 8; c++) {
+            for (int c = 0; c < C::DV / 8; c++) {
+                int d = 8 * c + column;
+                float2 two = inside && d < p.value_dim ? *(const float2 *)(from + d) : make_float2(0, 0);
+                x.o[4 * c + 2 * r] = two.x;
+                x.o[4 * c + 2 * r + 1] = two.y;
+            }
+        } else {
 #pragma unroll
-            for (int e = 0; e < 2; e++) {
-                int d = 8 * c + column + e;
-                x.o[4 * c + 2 * r + e] = inside && d < p.value_dim ? from[d] : 0;
+            for (int c = 0; c < C::DV / 8; c++) {
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    int d = 8 * c + column + e;
+                    x.o[4 * c + 2 * r + e] = inside && d < p.value_dim ? from[d] : 0;
+                }
             }
         }
     }
@@ -296,12 +306,19 @@ __device__ __forceinline__ void forward_store(const ringx_sm90_forward_params &p
                 continue;
             const ringx_view &a = p.acc[t.iq];
             float *to = (float *)a.data + t.batch * a.batch_stride + i * a.token_stride + t.head * a.head_stride;
+            if (p.paired) {
 #pragma unroll
-            for (int c = 0; c < C::DV / 8; c++) {
+                for (int c = 0; c < C::DV / 8; c++)
+                    if (8 * c + column < p.value_dim)
+                        *(float2 *)(to + 8 * c + column) = make_float2(x.o[4 * c + 2 * r], x.o[4 * c + 2 * r + 1]);
+            } else {
 #pragma unroll
-                for (int e = 0; e < 2; e++)
-                    if (8 * c + column + e < p.value_dim)
-                        to[8 * c + column + e] = x.o[4 * c + 2 * r + e];
+                for (int c = 0; c < C::DV / 8; c++) {
+#pragma unroll
+                    for (int e = 0; e < 2; e++)
+                        if (8 * c + column + e < p.value_dim)
+                            to[8 * c + column + e] = x.o[4 * c + 2 * r + e];
+                }
             }
             if (column == 0) {
                 p.m[t.iq].data[t.batch * p.m[t.iq].batch_stride + t.head * p.m[t.iq].head_stride + i] = x.m[r];

@@ -177,7 +177,7 @@ static void set_slice(ringx_geometry *g, int slice, bool backward)
     int64_t heads = g->shape->kv_heads, first = slice * heads / g->slices, end = (slice + 1) * heads / g->slices;
     int from_large = backward ? slice : g->slices - 1 - slice;
     if (g->taper && !backward && g->slices == 2) {
-        int64_t small = (heads * 5 + 8) / 16;
+        int64_t small = heads < 4 ? 1 : heads / 4;
         first = slice ? small : 0;
         end = slice ? heads : small;
     } else if (g->taper && g->slices <= heads) {

@@ -31,7 +31,13 @@ expect 73 'nowhere/x.csv' plan --preset ring --sweep ranks=1,2 --csv nowhere/x.c
 expect 66 'there is no such file' plan --preset ring --machine ./nowhere.yaml
 echo 'name: [' >bad.yaml
 expect 65 'bad.yaml' plan --preset ring --machine ./bad.yaml
-expect 78 'cuda' plan --device cuda --preset ring --kernel cpu_ref
+if "$RINGX" info --json | grep -q '"cuda-ref"'; then # on paper no GPU is needed
+    expect 64 "kernel 'cpu_ref' is for another device" plan --device cuda --preset ring --kernel cpu_ref
+    expect 0 'kvgather' plan --device cuda --preset ringX3 --ranks 4 --seq 64k --heads 32 --dtype bf16 --prove
+    expect 0 'qbcast' plan --device cuda --preset ringX1o --ranks 2 --seq 64k --heads 32 --dtype bf16 --prove
+else
+    expect 78 'cuda' plan --device cuda --preset ring
+fi
 
 expect 0 'GFLOP/s a rank' bench --seq 200 --ranks 2 --heads 2 --iterations 2 --baseline --causal --csv bench.csv
 [ "$(wc -l <bench.csv)" -eq 31 ] || complain "bench.csv"
