@@ -22,6 +22,10 @@ void ringx__local_backward(ringx_schedule *s, const ringx_geometry *g);
 void ringx__ring_forward(ringx_schedule *s, const ringx_geometry *g);
 void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g);
 
+/* Where every rank reaches every other one alike, broadcasts in turn are as many sends at a time as there are ranks. */
+void ringx__rotated_forward(ringx_schedule *s, const ringx_geometry *g);
+void ringx__rotated_backward(ringx_schedule *s, const ringx_geometry *g);
+
 /* Few ranks: Q and partial states go straight to whom they are for. */
 bool ringx__qbcast_direct(int ranks, int lookahead, ringx_dtype wire);
 

@@ -10,13 +10,19 @@
  * the own tile, which needs no transfer, hides the first one.  Where transfers do not run ahead it must have its turn:
  * a rank without a tile in its own turn would wait for the others.
  *
+ * Between GPUs that join tiles each rank sends at the same time (rotated, ring.c): of a broadcast only one would.
+ *
  * Wire     (N-1)·KV received a rank in N broadcasts; backward again, plus (N-1)·dKV in N reductions.
  * Memory   O(local): lookahead+1 incoming K,V; backward as many dK,dV, and dQ. */
 #include "algo/algo.h"
 
 void ringx__kvbcast_forward(ringx_schedule *s, const ringx_geometry *g)
 {
-    bool joins = ringx__own_joins(g), own_first = g->lookahead > 0 && !joins;
+    bool own_first = g->lookahead > 0;
+    if (g->joined) {
+        ringx__rotated_forward(s, g);
+        return;
+    }
     ringx__stage(s);
     ringx_span q = ringx__user(s, RINGX_Q), own = ringx__user(s, RINGX_KV), out = ringx__user(s, RINGX_OUT);
     ringx_span state = ringx__fresh(ringx__block(s, "state", 0, RINGX_STATE, g->rank));
@@ -25,13 +31,13 @@ void ringx__kvbcast_forward(ringx_schedule *s, const ringx_geometry *g)
 
     for (int owner = 0; owner < g->ranks; owner++) {
         ringx__stage(s);
-        ringx_span kv = ringx__block(s, "kv", 1, RINGX_KV, owner), both[2] = {kv, own};
+        ringx_span kv = ringx__block(s, "kv", 1, RINGX_KV, owner);
         if (owner == g->rank)
             ringx__pack(s, kv);
         ringx__broadcast(s, kv, owner);
         if (owner != g->rank)
-            ringx__attend(s, &state, &q, 1, both, joins && owner == (g->rank == 0) ? 2 : 1);
-        else if (!own_first && !joins)
+            ringx__attend(s, &state, &q, 1, &kv, 1);
+        else if (!own_first)
             ringx__attend(s, &state, &q, 1, &own, 1);
     }
     ringx__finish(s, &state, &out, 1, 0);
@@ -39,6 +45,10 @@ void ringx__kvbcast_forward(ringx_schedule *s, const ringx_geometry *g)
 
 void ringx__kvbcast_backward(ringx_schedule *s, const ringx_geometry *g)
 {
+    if (g->joined) {
+        ringx__rotated_backward(s, g);
+        return;
+    }
     ringx__stage(s);
     ringx_span q = ringx__user(s, RINGX_QDO), own = ringx__user(s, RINGX_KV);
     ringx_span dq = ringx__block(s, "dq", 0, RINGX_DQ, g->rank);

@@ -5,6 +5,9 @@
  *             stage 0    1        2                       X hop of K,V, A attend, a own tile
  *   rank r    a          X A      X A          …          stage i works on the K,V of rank r-i
  *
+ * rotated: the same stages where every rank reaches every other one alike: in stage i a rank's K,V go straight to rank
+ * r+i, and the dK,dV of stage i straight back to their owner, who adds them up.
+ *
  * Wire     (N-1)·KV a rank; backward again, plus (N-1)·dKV.
  * Memory   O(local): two K,V (one more for each lookahead beyond 1); backward as many dK,dV and one in flight. */
 #include "algo/algo.h"
@@ -41,41 +44,42 @@ static ringx_span arrival(ringx_schedule *s, const ringx_geometry *g, int owner)
     return ringx__carve(s, &region, RINGX_KV, owner, g->kv_head, g->kv_heads);
 }
 
-static ringx_span hop(ringx_schedule *s, const ringx_geometry *g, ringx_span held, int owner)
+/* The K,V of stage i: `held` goes on by `distance` ranks. */
+static ringx_span hop(ringx_schedule *s, const ringx_geometry *g, ringx_span held, int i, int distance)
 {
-    ringx_span kv = arrival(s, g, owner);
+    ringx_span kv = arrival(s, g, around(g, -i));
     ringx__exchange_begin(s, -1);
-    ringx__exchange_send(s, held, around(g, 1));
-    ringx__exchange_receive(s, kv, around(g, -1));
+    ringx__exchange_send(s, held, around(g, distance));
+    ringx__exchange_receive(s, kv, around(g, -distance));
     ringx__exchange_end(s);
     return kv;
 }
 
-void ringx__ring_forward(ringx_schedule *s, const ringx_geometry *g)
+static void forward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
 {
     ringx__stage(s);
     ringx_span q = ringx__user(s, RINGX_Q), own = ringx__user(s, RINGX_KV), out = ringx__user(s, RINGX_OUT);
     ringx_span state = ringx__fresh(ringx__block(s, "state", 0, RINGX_STATE, g->rank));
-    ringx_span kv = packed(s, g);
+    ringx_span first = packed(s, g), kv = first;
     if (!ringx__own_joins(g))
         ringx__attend(s, &state, &q, 1, &own, 1);
 
     for (int i = 1; i < g->ranks; i++) {
         next_stage(s, g, i);
-        kv = hop(s, g, kv, around(g, -i));
+        kv = hop(s, g, rotated ? first : kv, i, rotated ? i : 1);
         ringx_span both[2] = {kv, own};
         ringx__attend(s, &state, &q, 1, both, ringx__own_joins(g) && i == 1 ? 2 : 1);
     }
     ringx__finish(s, &state, &out, 1, 0);
 }
 
-void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
+static void backward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
 {
     ringx__stage(s);
     ringx_span q = ringx__user(s, RINGX_QDO), own = ringx__user(s, RINGX_KV);
     ringx_span dq = ringx__block(s, "dq", 0, RINGX_DQ, g->rank);
     ringx_span own_dkv = ringx__block(s, "own dkv", 1, RINGX_DKV, g->rank);
-    ringx_span kv = packed(s, g);
+    ringx_span first = packed(s, g), kv = first;
     ringx__clear(s, dq);
     ringx__clear(s, own_dkv);
     bool joins = ringx__own_joins(g), last = ringx__own_last(g);
@@ -85,18 +89,18 @@ void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
     ringx_span travelling = {.fresh = true};
     for (int i = 1; i < g->ranks; i++) {
         next_stage(s, g, i);
-        kv = hop(s, g, kv, around(g, -i));
+        kv = hop(s, g, rotated ? first : kv, i, rotated ? i : 1);
         ringx_span dkv = ringx__block(s, "dkv", 1, RINGX_DKV, around(g, -i));
         ringx__clear(s, dkv);
         ringx_span both[2] = {kv, own}, both_dkv[2] = {dkv, own_dkv};
         ringx__grad(s, &q, &dq, 1, both, both_dkv, joins && !last && i == 1 ? 2 : 1);
         if (!travelling.fresh)
-            ringx__add(s, travelling, dkv, 0);
+            ringx__add(s, travelling, rotated ? own_dkv : dkv, 0);
         bool home = i == g->ranks - 1; /* read a lookahead later than the others: not in their slot */
-        travelling = ringx__block(s, home ? "home" : "travelling", home, RINGX_DKV, around(g, -i - 1));
+        travelling = ringx__block(s, home ? "home" : "travelling", home, RINGX_DKV, around(g, rotated ? 0 : -i - 1));
         ringx__exchange_begin(s, home && g->joined); /* the next slice's K,V first */
-        ringx__exchange_send(s, dkv, around(g, 1));
-        ringx__exchange_receive(s, travelling, around(g, -1));
+        ringx__exchange_send(s, dkv, around(g, rotated ? -i : 1));
+        ringx__exchange_receive(s, travelling, around(g, rotated ? i : -1));
         ringx__exchange_end(s);
     }
     if (last)
@@ -108,4 +112,24 @@ void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
         ringx__add(s, travelling, own_dkv, 1);
         ringx__unpack(s, own_dkv, 1);
     }
+}
+
+void ringx__ring_forward(ringx_schedule *s, const ringx_geometry *g)
+{
+    forward(s, g, false);
+}
+
+void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
+{
+    backward(s, g, false);
+}
+
+void ringx__rotated_forward(ringx_schedule *s, const ringx_geometry *g)
+{
+    forward(s, g, true);
+}
+
+void ringx__rotated_backward(ringx_schedule *s, const ringx_geometry *g)
+{
+    backward(s, g, true);
 }

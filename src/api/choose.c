@@ -267,7 +267,7 @@ ringx_status ringx__choice_schedule(ringx_schedule *schedule, const ringx_choice
     ringx_emit emit = backward ? c->algo->backward : c->algo->forward;
     if (c->layout.ranks == 1)
         emit = backward ? ringx__local_backward : ringx__local_forward;
-    else if (c->joined && c->layout.ranks == 2 && !is_algo(c, "headswap") && (backward || !is_algo(c, "qbcast")))
+    else if (c->joined && c->layout.ranks == 2 && is_algo(c, "kvgather"))
         emit = backward ? ringx__ring_backward : ringx__ring_forward; /* of two ranks K,V: the same, as one exchange */
     return ringx__schedule_build(schedule, emit, &geometry, backward);
 }

@@ -94,7 +94,7 @@ static ringx_status copy_out(const ringx_peer *c, char *to, const void *block, s
 
 static ringx_status send_now(ringx_peer *c, int rank, const void *block, size_t bytes, const ringx_call *call)
 {
-    char *at;
+    char *at = NULL;
     RINGX_TRY(next_parcel(c, rank, &at, call));
     RINGX_TRY(hear(c, rank, RINGX_FREE, call));
     RINGX_TRY(copy_out(c, at, block, bytes, call));
@@ -108,7 +108,7 @@ ringx_status ringx__parcel_send(ringx_peer *c, int rank, const void *block, size
 
 static ringx_status read_now(ringx_peer *c, int rank, float *to, size_t count, bool adds, const ringx_call *call)
 {
-    char *at;
+    char *at = NULL;
     RINGX_TRY(next_parcel(c, rank, &at, call));
     RINGX_TRY(hear(c, rank, RINGX_READABLE, call));
     if (adds)
