@@ -16,6 +16,10 @@ enum { MOST_JOINED_RUNS = 24, MOST_SLICED_RANKS = 4 };
 /* Queries of a CUDA kernel's tile; tiles that one slice's share of the heads should have. */
 enum { TILE_ROWS = 128, LEAST_TILES = 2000 };
 
+/* Queries of a rank for each key head: with so many, tiles are so long beside transfers that a backward's slices need
+ * not taper, and equal ones take less memory. */
+enum { LONG_TILES = 32768 };
+
 static const char *kernel_name(size_t i)
 {
     const ringx_kernel *kernel = ringx__kernel_at(i);
@@ -263,7 +267,10 @@ ringx_status ringx__choice_schedule(ringx_schedule *schedule, const ringx_choice
 {
     ringx_geometry geometry = ringx__choice_geometry(c, shape, rank);
     geometry.slices = backward ? c->slices : c->forward_slices;
-    geometry.taper = c->taper && (backward || !is_algo(c, "qbcast"));
+    if (backward)
+        geometry.taper = c->taper && shape->tokens / c->layout.ranks * shape->group < LONG_TILES;
+    else
+        geometry.taper = c->taper && !is_algo(c, "qbcast");
     ringx_emit emit = backward ? c->algo->backward : c->algo->forward;
     if (c->layout.ranks == 1)
         emit = backward ? ringx__local_backward : ringx__local_forward;
