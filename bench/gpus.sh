@@ -13,12 +13,7 @@ ringx=${RINGX:-$build/tools/ringx/ringx} launch=${LAUNCH:-scripts/mpirun $build 
 read -ra more <<<"${MORE:-}"
 [[ $# -gt 0 ]] || set -- s16384 s65536 full
 mkdir -p "$out"
-{
-    date -u +%F
-    git describe --always --dirty 2>/dev/null || true
-    "$ringx" info 2>/dev/null | head -n 20 || true
-    nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || true
-} >"$out/machine.txt"
+bench/machine.sh "$ringx" >"$out/machine.txt"
 
 causal=ringX3,ringX4o,zigzag,ringX2o whole=ringX1o,ringX3b,ring
 for name in "$@"; do

@@ -5,7 +5,8 @@
 # is checked, and forecast from the machine description before it is measured; efficiency is against one GPU's kernel on
 # the whole sequence.
 #   bench/scaling.sh BUILD OUT RANKS…           e.g. bench/scaling.sh build out 1 2 4 8
-# OUT gets scaling.csv (a column "shape" before those of ringx bench) and, where Python has matplotlib, scaling.svg.
+# OUT gets machine.txt, scaling.csv (a column "shape" before those of ringx bench) and, where Python has matplotlib,
+# scaling.svg.
 # SHAPES: weak8k weak64k strong64k strong512k full (default: all); KV_HEADS ("8 32"); PRESETS and PRESETS_FULL (default:
 # those for the mask); MACHINE (h200x8); ITERATIONS (5), WARMUP (2); DEVICE (cuda); SCALE: divides all tokens, for a try
 # on a CPU.  RINGX replaces the program of BUILD, LAUNCH scripts/mpirun BUILD: it is given the number of ranks.
@@ -29,6 +30,7 @@ case_of() { # shape ranks → batch, tokens
     esac
 }
 
+bench/machine.sh "$ringx" >"$out/machine.txt"
 header=
 for ranks in "$@"; do
     for shape in ${SHAPES:-weak8k weak64k strong64k strong512k full}; do

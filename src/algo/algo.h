@@ -45,6 +45,21 @@ static inline bool ringx__own_last(const ringx_geometry *g)
     return ringx__own_joins(g) && g->slice == g->slices - 1;
 }
 
+/* The rank so many after this one. */
+static inline int ringx__around(const ringx_geometry *g, int distance)
+{
+    return ((g->rank + distance) % g->ranks + g->ranks) % g->ranks;
+}
+
+/* Packs as soon as the slot is sure to be free: on a GPU, later it would wait for multiprocessors. */
+static inline void ringx__pack_early(ringx_schedule *s, const ringx_geometry *g, ringx_span to)
+{
+    if (g->joined && !s->backward && g->slice <= g->lookahead)
+        ringx__pack_first(s, to);
+    else
+        ringx__pack(s, to);
+}
+
 /* Pieces each kv head's query group is cut into so that head_ranks ranks have work; depends on no slicing, so that
  * slices change no bit. */
 int32_t ringx__headswap_parts(const ringx_shape *shape, int head_ranks);

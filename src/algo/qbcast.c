@@ -22,45 +22,28 @@
  * Backward is kvbcast's: no dQ travels. */
 #include "algo/algo.h"
 
-enum { FEW = 4 }; /* RINGX_MOST_STATES are finished at once */
-
 bool ringx__qbcast_direct(int ranks, int lookahead, ringx_dtype wire)
 {
-    return ranks <= FEW && lookahead > 0 && wire == RINGX_F32; /* m does not travel narrow */
-}
-
-static int around(const ringx_geometry *g, int distance)
-{
-    return ((g->rank + distance) % g->ranks + g->ranks) % g->ranks;
+    return ranks <= RINGX_MOST_STATES && lookahead > 0 && wire == RINGX_F32; /* m does not travel narrow */
 }
 
 /* ---- a few ranks ---- */
 
-static ringx_span packed_q(ringx_schedule *s, const ringx_geometry *g)
-{
-    ringx_span q = ringx__block(s, "q own", 1, RINGX_Q, g->rank);
-    if (g->joined && g->slice <= g->lookahead) /* later it would wait for multiprocessors */
-        ringx__pack_first(s, q);
-    else
-        ringx__pack(s, q);
-    return q;
-}
-
 /* The own Q to rank r+i, and that of rank r-i, whose partial state goes back; returns the own one's, from rank r+i. */
 static ringx_span exchanged(ringx_schedule *s, const ringx_geometry *g, ringx_span packed, ringx_span kv, int i)
 {
-    ringx_span q = ringx__block(s, "q", 1, RINGX_Q, around(g, -i));
+    ringx_span q = ringx__block(s, "q", 1, RINGX_Q, ringx__around(g, -i));
     ringx__exchange_begin(s, -1);
-    ringx__exchange_send(s, packed, around(g, i));
-    ringx__exchange_receive(s, q, around(g, -i));
+    ringx__exchange_send(s, packed, ringx__around(g, i));
+    ringx__exchange_receive(s, q, ringx__around(g, -i));
     ringx__exchange_end(s);
-    ringx_span state = ringx__fresh(ringx__block(s, "state", 1, RINGX_STATE, around(g, -i)));
+    ringx_span state = ringx__fresh(ringx__block(s, "state", 1, RINGX_STATE, ringx__around(g, -i)));
     ringx__attend(s, &state, &q, 1, &kv, 1);
     ringx_region region = ringx__slot(s, "partial", g->ranks - 1, 2 * (g->ranks - 1));
     ringx_span partial = ringx__carve(s, &region, RINGX_STATE, g->rank, g->q_head, g->q_heads);
     ringx__exchange_begin(s, 0);
-    ringx__exchange_send(s, state, around(g, -i));
-    ringx__exchange_receive(s, partial, around(g, i));
+    ringx__exchange_send(s, state, ringx__around(g, -i));
+    ringx__exchange_receive(s, partial, ringx__around(g, i));
     ringx__exchange_end(s);
     return partial;
 }
@@ -69,7 +52,8 @@ static void forward_direct(ringx_schedule *s, const ringx_geometry *g)
 {
     ringx__stage(s);
     ringx_span kv = ringx__user(s, RINGX_KV), own_q = ringx__user(s, RINGX_Q), out = ringx__user(s, RINGX_OUT);
-    ringx_span states[FEW], packed = packed_q(s, g);
+    ringx_span states[RINGX_MOST_STATES], packed = ringx__block(s, "q own", 1, RINGX_Q, g->rank);
+    ringx__pack_early(s, g, packed);
     if (ringx__own_joins(g) && g->ranks == 2) {
         states[0] = exchanged(s, g, packed, kv, 1);
         ringx__attend(s, states, &own_q, 1, &kv, 1);

@@ -12,21 +12,13 @@
  * Memory   O(local): two K,V (one more for each lookahead beyond 1); backward as many dK,dV and one in flight. */
 #include "algo/algo.h"
 
-static int around(const ringx_geometry *g, int distance)
-{
-    return ((g->rank + distance) % g->ranks + g->ranks) % g->ranks;
-}
-
 /* The own K,V as they are sent.  Where the own tile joins the first arrival, both are of one stage: the next slice's
  * must not wait for that arrival's slot. */
 static ringx_span packed(ringx_schedule *s, const ringx_geometry *g)
 {
     ringx_region region = ringx__slot(s, g->joined ? "kv own" : "kv", 1, g->joined ? 1 : 2);
     ringx_span kv = ringx__carve(s, &region, RINGX_KV, g->rank, g->kv_head, g->kv_heads);
-    if (g->joined && !s->backward && g->slice <= g->lookahead) /* later it would wait for multiprocessors */
-        ringx__pack_first(s, kv);
-    else
-        ringx__pack(s, kv);
+    ringx__pack_early(s, g, kv);
     return kv;
 }
 
@@ -47,10 +39,10 @@ static ringx_span arrival(ringx_schedule *s, const ringx_geometry *g, int owner)
 /* The K,V of stage i: `held` goes on by `distance` ranks. */
 static ringx_span hop(ringx_schedule *s, const ringx_geometry *g, ringx_span held, int i, int distance)
 {
-    ringx_span kv = arrival(s, g, around(g, -i));
+    ringx_span kv = arrival(s, g, ringx__around(g, -i));
     ringx__exchange_begin(s, -1);
-    ringx__exchange_send(s, held, around(g, distance));
-    ringx__exchange_receive(s, kv, around(g, -distance));
+    ringx__exchange_send(s, held, ringx__around(g, distance));
+    ringx__exchange_receive(s, kv, ringx__around(g, -distance));
     ringx__exchange_end(s);
     return kv;
 }
@@ -90,17 +82,18 @@ static void backward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
     for (int i = 1; i < g->ranks; i++) {
         next_stage(s, g, i);
         kv = hop(s, g, rotated ? first : kv, i, rotated ? i : 1);
-        ringx_span dkv = ringx__block(s, "dkv", 1, RINGX_DKV, around(g, -i));
+        ringx_span dkv = ringx__block(s, "dkv", 1, RINGX_DKV, ringx__around(g, -i));
         ringx__clear(s, dkv);
         ringx_span both[2] = {kv, own}, both_dkv[2] = {dkv, own_dkv};
         ringx__grad(s, &q, &dq, 1, both, both_dkv, joins && !last && i == 1 ? 2 : 1);
         if (!travelling.fresh)
             ringx__add(s, travelling, rotated ? own_dkv : dkv, 0);
         bool home = i == g->ranks - 1; /* read a lookahead later than the others: not in their slot */
-        travelling = ringx__block(s, home ? "home" : "travelling", home, RINGX_DKV, around(g, rotated ? 0 : -i - 1));
+        travelling =
+            ringx__block(s, home ? "home" : "travelling", home, RINGX_DKV, ringx__around(g, rotated ? 0 : -i - 1));
         ringx__exchange_begin(s, home && g->joined); /* the next slice's K,V first */
-        ringx__exchange_send(s, dkv, around(g, rotated ? -i : 1));
-        ringx__exchange_receive(s, travelling, around(g, rotated ? i : -1));
+        ringx__exchange_send(s, dkv, ringx__around(g, rotated ? -i : 1));
+        ringx__exchange_receive(s, travelling, ringx__around(g, rotated ? i : -1));
         ringx__exchange_end(s);
     }
     if (last)

@@ -154,10 +154,10 @@ static int sliced_forward(const ringx_choice *c, const ringx_shape *shape, int r
 {
     int64_t tiles = shape->batch * shape->q_heads * (shape->tokens / ranks / TILE_ROWS), most = tiles / LEAST_TILES;
     if (sends_queries(c, ranks)) /* which come first, and results last */
-        most = 4 * most < 4 ? 4 * most : 4;
+        most *= 4;               /* equal ones */
     else if (is_algo(c, "qbcast"))
         most = 1;
-    else if (ranks <= 2) /* the own tile of one half hides all, and the other half is done in one kernel */
+    else if (ranks <= 2) /* the small one's own tile hides all, and the other is done in one kernel */
         return tiles < LEAST_TILES / 2 || c->slices < 2 ? 1 : 2;
     return (int)(most < 1 ? 1 : most < c->slices ? most : c->slices);
 }
@@ -262,15 +262,18 @@ ringx_geometry ringx__choice_geometry(const ringx_choice *c, const ringx_shape *
                             .layout = &c->layout};
 }
 
+/* Where a transfer at one end shows.  Of queries and their results both ends' would. */
+static bool small_ends_help(const ringx_choice *c, const ringx_shape *shape, bool backward)
+{
+    return backward ? shape->tokens / c->layout.ranks * shape->group < LONG_TILES : !is_algo(c, "qbcast");
+}
+
 ringx_status ringx__choice_schedule(ringx_schedule *schedule, const ringx_choice *c, const ringx_shape *shape, int rank,
                                     bool backward)
 {
     ringx_geometry geometry = ringx__choice_geometry(c, shape, rank);
     geometry.slices = backward ? c->slices : c->forward_slices;
-    if (backward)
-        geometry.taper = c->taper && shape->tokens / c->layout.ranks * shape->group < LONG_TILES;
-    else
-        geometry.taper = c->taper && !is_algo(c, "qbcast");
+    geometry.taper = c->taper && small_ends_help(c, shape, backward);
     ringx_emit emit = backward ? c->algo->backward : c->algo->forward;
     if (c->layout.ranks == 1)
         emit = backward ? ringx__local_backward : ringx__local_forward;

@@ -92,8 +92,7 @@ static void find_needless(ringx_program *p)
     }
 }
 
-/* Does this step send just this block, and others keep no copy of it?  A rank's own block of what it gathers is not
- * read either, which the search below finds. */
+/* Does this step send just this block? */
 static bool sends(const ringx_schedule *s, const ringx_step *step, const ringx_operand *block)
 {
     const ringx_operand *o = &s->operands[step->operand];

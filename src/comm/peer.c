@@ -7,6 +7,7 @@
 
 #include "comm/verbs.h"
 #include "core/shape.h"
+
 enum { MOST_FROM_ONE = 3 };
 
 static const double release_s = 5.0; /* for a stream to leave waits that nobody will end */
@@ -328,6 +329,7 @@ static ringx_comm *host_of(ringx_comm *comm)
 {
     return ringx__comm_host(((ringx_peer *)comm)->inner);
 }
+
 void ringx__peer_begin(ringx_comm *peer, int pass)
 {
     ringx_peer *c = (ringx_peer *)peer;
@@ -335,6 +337,7 @@ void ringx__peer_begin(ringx_comm *peer, int pass)
     for (int r = 0; r < peer->ranks; r++)
         c->others[r].next = 0;
 }
+
 bool ringx__peer_reaches(const ringx_comm *peer)
 {
     const ringx_peer *c = (const ringx_peer *)peer;

@@ -207,6 +207,7 @@ ringx_status ringx__peer_open(ringx_comm *peer, void *workspace, const ringx_cal
     c->base_of_record = workspace;
     return status;
 }
+
 ringx_status ringx__peer_attach(ringx_comm *peer, const ringx_call *call)
 {
     ringx_peer *c = (ringx_peer *)peer;

@@ -47,6 +47,13 @@ static inline cudaError_t ringx__cuda_load(const void *kernel, int smem_bytes)
 }
 #endif
 
+/* Do all rows begin at multiples of so many bytes?  elements: as many of the view's. */
+static inline bool ringx__cuda_by(const ringx_view &v, size_t bytes, int64_t elements)
+{
+    return (uintptr_t)v.data % bytes == 0 && v.batch_stride % elements == 0 && v.token_stride % elements == 0 &&
+           v.head_stride % elements == 0;
+}
+
 /* dK, dV of a key slice that is fresh become zeros: for kernels, or slices, whose sums only add. */
 static inline ringx_status ringx__cuda_clear_keys(const ringx_job *job, const ringx_key_slice &s)
 {

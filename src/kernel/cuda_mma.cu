@@ -24,17 +24,6 @@ const ringx_mma_variant *variant(const ringx_shape *shape, bool backward)
     return v->dk ? v : nullptr;
 }
 
-bool by_sixteen(const ringx_view &v)
-{
-    return (uintptr_t)v.data % 16 == 0 && v.batch_stride % 8 == 0 && v.token_stride % 8 == 0 && v.head_stride % 8 == 0;
-}
-
-bool by_pairs(const ringx_view &dq)
-{
-    return (uintptr_t)dq.data % 8 == 0 && dq.batch_stride % 2 == 0 && dq.token_stride % 2 == 0 &&
-           dq.head_stride % 2 == 0;
-}
-
 ringx_view skip(ringx_view v, int64_t tokens, int64_t element)
 {
     v.data = v.data ? (char *)v.data + tokens * v.token_stride * element : nullptr;
@@ -67,8 +56,9 @@ ringx_status take_queries(const ringx_job *job, size_t q0, int tile, bool backwa
         p->of[p->queries] = {skip(s.q, skipped, 2),    skip(s.acc, skipped, 4), skip(s.out, skipped, 2),
                              skip(s.dout, skipped, 2), skip(s.dq, skipped, 4),  skip(s.m, skipped),
                              skip(s.l, skipped),       skip(s.lse, skipped),    skip(s.delta, skipped)};
-        p->aligned = p->aligned && by_sixteen(p->of[p->queries].q) && (!backward || by_sixteen(p->of[p->queries].dout));
-        p->paired = p->paired && (!backward || by_pairs(p->of[p->queries].dq));
+        p->aligned = p->aligned && ringx__cuda_by(p->of[p->queries].q, 16, 8) &&
+                     (!backward || ringx__cuda_by(p->of[p->queries].dout, 16, 8));
+        p->paired = p->paired && (!backward || ringx__cuda_by(p->of[p->queries].dq, 8, 2));
         p->queries++;
     }
     p->q_tiles = (int)tiles;
@@ -96,7 +86,7 @@ ringx_status take_keys(const ringx_job *job, size_t k0, int tile, const size_t *
         p->v[n] = skip(s.v, skipped, 2);
         p->dk[n] = skip(s.dk, skipped, 4);
         p->dv[n] = skip(s.dv, skipped, 4);
-        p->aligned = p->aligned && by_sixteen(p->k[n]) && by_sixteen(p->v[n]);
+        p->aligned = p->aligned && ringx__cuda_by(p->k[n], 16, 8) && ringx__cuda_by(p->v[n], 16, 8);
         for (int j = 0; j < p->queries; j++)
             p->live[j] |= (seen >> j & 1) << n;
     }

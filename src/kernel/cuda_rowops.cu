@@ -316,8 +316,7 @@ ringx_status rescale(const ringx_shape *shape, int64_t tokens, int64_t heads, ri
 
 bool eights(const ringx_view &v, size_t element)
 {
-    return (uintptr_t)v.data % (element < 4 ? 8 * element : 16) == 0 && v.batch_stride % 8 == 0 &&
-           v.token_stride % 8 == 0 && v.head_stride % 8 == 0;
+    return ringx__cuda_by(v, element < 4 ? 8 * element : 16, 8);
 }
 
 int lanes_of(int64_t dim)

@@ -149,19 +149,6 @@ bool job_maps(const ringx_job *job, bool backward)
     return true;
 }
 
-/* Whole rows of out by 16 bytes. */
-bool is_wide(const ringx_view &v, const ringx_shape *shape)
-{
-    return (uintptr_t)v.data % 16 == 0 && v.batch_stride % 8 == 0 && v.token_stride % 8 == 0 &&
-           v.head_stride % 8 == 0 && shape->value_dim % 8 == 0;
-}
-
-bool is_paired(const ringx_view &v, const ringx_shape *shape)
-{
-    return (uintptr_t)v.data % 8 == 0 && v.batch_stride % 2 == 0 && v.token_stride % 2 == 0 && v.head_stride % 2 == 0 &&
-           shape->value_dim % 2 == 0;
-}
-
 /* Groups of `width` columns, and a last one with at least `fill` tiles for each multiprocessor. */
 ringx_status order_of(int64_t width, int64_t columns, int64_t tiles, int fill, ringx_cuda_order *order)
 {
@@ -201,7 +188,8 @@ ringx_status forward_piece(const ringx_job *job, const ringx_sm90_variant *v, co
         kept_key[p.keys++] = i;
         keys += run.count;
     }
-    p.wide = p.paired = true;
+    p.wide = shape->value_dim % 8 == 0;
+    p.paired = shape->value_dim % 2 == 0;
     for (size_t i = q0; i < job->queries && i < q0 + RINGX_SM90_QUERIES; i++) {
         const ringx_query_slice &s = job->query[i];
         if (s.run.count <= 0)
@@ -215,8 +203,8 @@ ringx_status forward_piece(const ringx_job *job, const ringx_sm90_variant *v, co
         p.m[n] = s.m;
         p.l[n] = s.l;
         p.lse[n] = s.lse;
-        p.wide = p.wide && is_wide(s.out, shape);
-        p.paired = p.paired && is_paired(s.acc, shape);
+        p.wide = p.wide && ringx__cuda_by(s.out, 16, 8);
+        p.paired = p.paired && ringx__cuda_by(s.acc, 8, 2);
         p.live[n] = 0;
         for (int j = 0; j < p.keys; j++)
             if (job->live[i * job->keys + kept_key[j]])

@@ -38,8 +38,6 @@ typedef struct ringx_state { /* of some query rows */
     ringx_rows m, l;
 } ringx_state;
 
-enum { RINGX_MOST_STATES = 4 }; /* that are folded together at once */
-
 typedef struct ringx_query_slice {
     ringx_run run;    /* count tokens and their global positions; views start at the first of them */
     ringx_view q;     /* dtype */

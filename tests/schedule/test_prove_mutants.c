@@ -313,8 +313,8 @@ static bool meet(const ringx_schedule *s, const ringx_step *a, const ringx_step 
     return a->op != RINGX_EXCHANGE || b->op != RINGX_EXCHANGE;
 }
 
-/* Neighbours in a lane change places.  Transfers may never; others must be caught if the naive judge finds a pair out
- * of order. */
+/* Neighbours in a lane change places.  Transfers that meet may never; others must be caught if the naive judge finds a
+ * pair out of order. */
 static void swap_neighbours(world *w, const ringx_schedule *good, size_t step)
 {
     const ringx_step *s = &good->steps[step];

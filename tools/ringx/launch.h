@@ -36,7 +36,7 @@ struct crew { /* one rank's view */
     const char *fault;
     int telling; /* the code of a failure that the others are being told of */
     bool nccl;   /* comm is NCCL's, over one for host memory */
-    bool attach; /* plans to their workspaces, so that GPUs that reach each other's read them */
+    bool attach; /* plans to their workspaces, so that GPUs that reach each other copy into them */
     void *internal;
 };
 

@@ -72,7 +72,8 @@ const option options_launch[] = {
     {"gpu", "LIST", "the GPU of each rank of a node, in turn (default: all that are visible)", OPTION_TEXT, FIELD(gpus),
      0, 0, 0, NULL},
     {"transport", "NAME",
-     "between GPUs: nccl, staged (default: NCCL, and copies by the GPUs themselves, if every rank has its own)",
+     "between GPUs: nccl, staged (default: copies by the GPUs themselves, else NCCL if every rank has its own, else "
+     "staged)",
      OPTION_CHOICE, FIELD(transport), 0, 0, 0, transport_names},
     {"fault", "RULES", "make transfers fail: rank=R|*,call=N|*,kind=error|delay:SECONDS|drop;…", OPTION_TEXT,
      FIELD(fault), 0, 0, 0, NULL},
