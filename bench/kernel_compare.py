@@ -5,7 +5,7 @@
     kernel_compare.py LIBRARY [--kernel cuda-sm90] [--shapes 0,1,2] [--csv FILE] [--no-backward]
 
 LIBRARY is tests/kernel/cuda_check.cu built as a shared object.  Times are medians of CUDA events; errors are against
-float64 on a sample of heads and queries.
+float64 on a sample of heads and queries.  A backward is all of one: from out and its gradient to gradients rounded to bf16.
 """
 import argparse
 import ctypes
@@ -72,19 +72,18 @@ class Ours:
 
     def prepare_backward(self):
         b, s, hq, hk, d, dv, _ = self.shape
-        self.dq = torch.zeros((b, s, hq, d), device=self.q.device)
-        self.dk = torch.zeros((b, s, hk, d), device=self.q.device)
-        self.dv = torch.zeros((b, s, hk, dv), device=self.q.device)
+        make = lambda h, w, dtype: torch.full((b, s, h, w), float("nan"), dtype=dtype, device=self.q.device)
+        self.sums, self.grads = ([make(hq, d, t), make(hk, d, t), make(hk, dv, t)] for t in (torch.float32, self.q.dtype))
 
     def run(self, backward):
         b, s, hq, hk, d, dv, causal = self.shape
-        p = lambda t: ctypes.c_void_p(t.data_ptr() if t is not None else 0)
-        got = lambda n: getattr(self, n, None)
+        p = lambda t: ctypes.c_void_p(t.data_ptr())
+        three = lambda name: (ctypes.c_void_p * 3)(*(t.data_ptr() for t in getattr(self, name, [])))
         n = ctypes.c_int64
         status = self.lib.cuda_check_attention(
             self.name, backward, int(self.ordered), n(b), n(s), n(hq), n(hk), n(d), n(dv), 1, int(causal), p(self.q),
-            p(self.k), p(self.v), p(self.out), p(self.lse), p(self.dout), p(self.delta), p(got("dq")), p(got("dk")),
-            p(got("dv")), p(self.scratch), ctypes.c_void_p(torch.cuda.current_stream().cuda_stream))
+            p(self.k), p(self.v), p(self.out), p(self.lse), p(self.dout), p(self.delta), three("sums"), three("grads"),
+            p(self.scratch), ctypes.c_void_p(torch.cuda.current_stream().cuda_stream))
         if status:
             sys.exit("kernel failed")
 
@@ -133,11 +132,9 @@ def measure(args, shape):
     grads = None
     if not args.no_backward:
         ours.prepare_backward()
-        ours.run(2)
         ours.run(1)
-        torch.cuda.synchronize()
-        grads = ours.dq.clone(), ours.dk.clone(), ours.dv.clone()
-        backward[""] = lambda: (ours.run(2), ours.run(1))
+        grads = [g.clone() for g in ours.grads]
+        backward[""] = lambda: ours.run(1)
     for name, backend in (("cudnn", SDPBackend.CUDNN_ATTENTION), ("fa2", SDPBackend.FLASH_ATTENTION)):
         if name in args.against:
             peer(args, name, backend, (q, k, v, dout), shape, row, error_of, grads, forward, backward)

@@ -18,7 +18,8 @@ typedef struct ringx_program { /* one direction, ready to run */
     ringx_pairs *pairs; /* by step */
     uint8_t *live;
     uint8_t *fresh;           /* by operand: dK,dV that a grad starts */
-    uint8_t *needless;        /* by step: a clear that need not be run */
+    uint32_t *ends;           /* by operand: the caller's dK,dV in which a grad leaves their sum; 0: in the operand */
+    uint8_t *needless;        /* by step: a clear, or a store of dK,dV, that need not be run */
     uint8_t *sent_only;       /* by step: a pack of what is sent and else not read; 2: by a broadcast too */
     uint32_t *sends;          /* by step: one more than the pack whose block it sends; 0: none, or more than that */
     ringx_piece *piece;       /* room for what such a block is made of */

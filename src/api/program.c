@@ -65,6 +65,11 @@ static bool overlap(const ringx_operand *a, const ringx_operand *b)
     return a->buffer == b->buffer && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
 }
 
+static bool same_place(const ringx_operand *a, const ringx_operand *b)
+{
+    return a->buffer == b->buffer && a->offset == b->offset && a->bytes == b->bytes;
+}
+
 /* The step that first touches a cleared block: if it is a grad that adds to just this block, the operand; else NULL. */
 static const ringx_operand *first_sum(const ringx_schedule *s, size_t clear)
 {
@@ -73,8 +78,7 @@ static const ringx_operand *first_sum(const ringx_schedule *s, size_t clear)
         for (uint32_t j = 0; j < s->steps[i].operands; j++) {
             const ringx_operand *o = &s->operands[s->steps[i].operand + j];
             if (overlap(o, block))
-                return s->steps[i].op == RINGX_GRAD && o->offset == block->offset && o->bytes == block->bytes ? o
-                                                                                                              : NULL;
+                return s->steps[i].op == RINGX_GRAD && same_place(o, block) ? o : NULL;
         }
     return NULL;
 }
@@ -92,6 +96,46 @@ static void find_needless(ringx_program *p)
     }
 }
 
+/* The grad that gave a stored block its last sums, as its operand; NULL: another step touched it since. */
+static const ringx_operand *last_sum(const ringx_schedule *s, size_t store)
+{
+    const ringx_operand *block = &s->operands[s->steps[store].operand];
+    for (size_t i = store; i-- > 0;)
+        for (uint32_t j = 0; j < s->steps[i].operands; j++) {
+            const ringx_operand *o = &s->operands[s->steps[i].operand + j];
+            if (overlap(o, block))
+                return s->steps[i].op == RINGX_GRAD && same_place(o, block) ? o : NULL;
+        }
+    return NULL;
+}
+
+static bool read_after(const ringx_schedule *s, size_t step)
+{
+    const ringx_operand *block = &s->operands[s->steps[step].operand];
+    for (size_t i = step + 1; i < s->n_steps; i++)
+        for (uint32_t j = 0; j < s->steps[i].operands; j++)
+            if (overlap(&s->operands[s->steps[i].operand + j], block))
+                return s->operands[s->steps[i].operand + j].mode != RINGX_OUT_;
+    return false;
+}
+
+/* Stores of dK,dV that the grad before does itself, with kernels that can. */
+static void find_ends(ringx_program *p)
+{
+    const ringx_schedule *s = &p->schedule;
+    for (size_t i = 0; i < s->n_steps; i++) {
+        const ringx_step *step = &s->steps[i];
+        const ringx_operand *block = &s->operands[step->operand], *sum;
+        if ((step->op != RINGX_STORE && step->op != RINGX_UNPACK) || step->operands != 2 || block->kind != RINGX_DKV)
+            continue;
+        sum = read_after(s, i) ? NULL : last_sum(s, i);
+        if (sum) {
+            p->needless[i] = true;
+            p->ends[sum - s->operands] = step->operand + 1;
+        }
+    }
+}
+
 /* Does this step send just this block? */
 static bool sends(const ringx_schedule *s, const ringx_step *step, const ringx_operand *block)
 {
@@ -101,8 +145,7 @@ static bool sends(const ringx_schedule *s, const ringx_step *step, const ringx_o
         return false;
     for (uint32_t j = 0; j < step->operands; j++)
         in += o[j].mode == RINGX_IN;
-    return in == 1 && o->mode == RINGX_IN && o->buffer == block->buffer && o->offset == block->offset &&
-           o->bytes == block->bytes;
+    return in == 1 && o->mode == RINGX_IN && same_place(o, block);
 }
 
 /* Is the block, from this step on, only sent until something else is written there?  Notes who sends it. */
@@ -171,6 +214,7 @@ ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel
     }
     p->live = room(pairs, 1);
     p->fresh = room(s->n_operands, 1);
+    p->ends = room(s->n_operands, sizeof *p->ends);
     p->needless = room(s->n_steps, 1);
     p->query = room(most_queries, sizeof *p->query);
     p->key = room(most_keys, sizeof *p->key);
@@ -181,14 +225,16 @@ ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel
     p->sends = room(s->n_steps, sizeof *p->sends);
     p->piece = room(2 * (size_t)s->geometry.shape->batch, sizeof *p->piece);
     p->stamps = timeline ? room(s->n_steps, sizeof *p->stamps) : NULL;
-    if (!p->pairs || !p->live || !p->fresh || !p->needless || !p->query || !p->key || !p->bytes || !p->offsets ||
-        !p->message || !p->sent_only || !p->sends || !p->piece || (timeline && !p->stamps))
+    if (!p->pairs || !p->live || !p->fresh || !p->ends || !p->needless || !p->query || !p->key || !p->bytes ||
+        !p->offsets || !p->message || !p->sent_only || !p->sends || !p->piece || (timeline && !p->stamps))
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory to prepare %zu steps and %zu pairs", s->n_steps, pairs);
     for (size_t i = 0; i < s->n_steps; i++)
         if (tiled(&s->steps[i]))
             p->pairs[i].any = live_pairs(s, &s->steps[i], p->live + p->pairs[i].first);
     if (kernel->starts_keys)
         find_needless(p);
+    if (kernel->ends_keys)
+        find_ends(p);
     find_sent(p);
     p->track = ringx__schedule_track(s);
     p->traffic = ringx__schedule_traffic(s);
@@ -201,6 +247,7 @@ void ringx__program_free(ringx_program *p)
     free(p->pairs);
     free(p->live);
     free(p->fresh);
+    free(p->ends);
     free(p->needless);
     free(p->query);
     free(p->key);

@@ -146,6 +146,14 @@ static cursor operands_of(const ringx_execution *e, const ringx_step *step, uint
 
 #define KIND(kind) (1u << (kind))
 
+/* The caller's dK,dV in which a grad leaves the sum of an operand; NULL: in the operand. */
+static const ringx_operand *result_of(const ringx_execution *e, const ringx_operand *grad)
+{
+    const ringx_operand *operands = e->program->schedule.operands;
+    uint32_t result = e->program->ends[grad - operands];
+    return result ? &operands[result] : NULL;
+}
+
 static size_t fill_keys(const ringx_execution *e, const ringx_step *step)
 {
     const ringx_plan *plan = e->plan;
@@ -165,6 +173,10 @@ static size_t fill_keys(const ringx_execution *e, const ringx_step *step)
                 slice->dk = view_from(view_of(e, grad, 0), token, sizeof(float));
                 slice->dv = view_from(view_of(e, grad, 1), token, sizeof(float));
                 slice->fresh = e->program->fresh[grad - e->program->schedule.operands];
+                const ringx_operand *result = result_of(e, grad);
+                slice->final = result != NULL;
+                slice->dk_out = result ? view_from(view_of(e, result, 0), token, el) : (ringx_view){.data = NULL};
+                slice->dv_out = result ? view_from(view_of(e, result, 1), token, el) : (ringx_view){.data = NULL};
             }
         }
     }
@@ -221,13 +233,36 @@ static ringx_status clear(const ringx_execution *e, const ringx_operand *o, void
                                  e->plan->choice.threads, stream);
 }
 
-/* What a grad without live pairs would have started. */
-static ringx_status clear_fresh(const ringx_execution *e, const ringx_step *step, void *stream)
+static ringx_status store(const ringx_execution *e, const ringx_operand *from, const ringx_operand *to, int threads,
+                          void *stream)
+{
+    const ringx_plan *plan = e->plan;
+    const ringx_shape *shape = &plan->shape;
+    const ringx_rowops *ops = plan->rowops;
+    int64_t tokens = tokens_of(plan, from);
+    if (from->kind == RINGX_OUT) {
+        RINGX_TRY(ops->copy(shape, tokens, from->heads, shape->value_dim, view_of(e, from, 0), shape->dtype,
+                            view_of(e, to, 0), shape->dtype, threads, stream));
+        return ops->copy_rows(shape, tokens, from->heads, lse_of(e, from), lse_of(e, to), threads, stream);
+    }
+    RINGX_TRY(ops->copy(shape, tokens, from->heads, shape->head_dim, view_of(e, from, 0), RINGX_F32, view_of(e, to, 0),
+                        shape->dtype, threads, stream));
+    if (from->kind == RINGX_DQ)
+        return RINGX_OK;
+    return ops->copy(shape, tokens, from->heads, shape->value_dim, view_of(e, from, 1), RINGX_F32, view_of(e, to, 1),
+                     shape->dtype, threads, stream);
+}
+
+/* What a grad without live pairs would have started and ended. */
+static ringx_status grad_nothing(const ringx_execution *e, const ringx_step *step, void *stream)
 {
     cursor grads = operands_of(e, step, KIND(RINGX_DKV));
-    for (const ringx_operand *o; (o = next(&grads));)
+    for (const ringx_operand *o; (o = next(&grads));) {
         if (e->program->fresh[o - e->program->schedule.operands])
             RINGX_TRY(clear(e, o, stream));
+        if (result_of(e, o))
+            RINGX_TRY(store(e, o, result_of(e, o), e->plan->choice.threads, stream));
+    }
     return RINGX_OK;
 }
 
@@ -237,7 +272,7 @@ static ringx_status run_tiles(const ringx_execution *e, uint32_t number, void *s
     const ringx_step *step = &e->program->schedule.steps[number];
     const ringx_pairs *pairs = &e->program->pairs[number];
     if (!pairs->any && step->op == RINGX_GRAD)
-        return clear_fresh(e, step, stream);
+        return grad_nothing(e, step, stream);
     if (!pairs->any && !step->fresh && !step->final)
         return RINGX_OK;
     cursor queries = operands_of(e, step, KIND(RINGX_Q) | KIND(RINGX_QDO)), keys = operands_of(e, step, KIND(RINGX_KV));
@@ -262,26 +297,6 @@ static ringx_status run_tiles(const ringx_execution *e, uint32_t number, void *s
 }
 
 /* ---- row operations ---- */
-
-static ringx_status store(const ringx_execution *e, const ringx_operand *from, const ringx_operand *to, int threads,
-                          void *stream)
-{
-    const ringx_plan *plan = e->plan;
-    const ringx_shape *shape = &plan->shape;
-    const ringx_rowops *ops = plan->rowops;
-    int64_t tokens = tokens_of(plan, from);
-    if (from->kind == RINGX_OUT) {
-        RINGX_TRY(ops->copy(shape, tokens, from->heads, shape->value_dim, view_of(e, from, 0), shape->dtype,
-                            view_of(e, to, 0), shape->dtype, threads, stream));
-        return ops->copy_rows(shape, tokens, from->heads, lse_of(e, from), lse_of(e, to), threads, stream);
-    }
-    RINGX_TRY(ops->copy(shape, tokens, from->heads, shape->head_dim, view_of(e, from, 0), RINGX_F32, view_of(e, to, 0),
-                        shape->dtype, threads, stream));
-    if (from->kind == RINGX_DQ)
-        return RINGX_OK;
-    return ops->copy(shape, tokens, from->heads, shape->value_dim, view_of(e, from, 1), RINGX_F32, view_of(e, to, 1),
-                     shape->dtype, threads, stream);
-}
 
 /* dK,dV: two blocks from a on. */
 static ringx_status store_sum(const ringx_execution *e, const ringx_operand *a, const ringx_operand *to, void *stream)
@@ -376,7 +391,7 @@ ringx_status ringx__step_compute(const ringx_execution *e, uint32_t number, void
         return ops->add((size_t)a->bytes / sizeof(float), (float *)(void *)address(e, a),
                         (float *)(void *)address(e, b), threads, stream);
     case RINGX_STORE:
-        return store(e, a, b, threads, stream);
+        return e->program->needless[number] ? RINGX_OK : store(e, a, b, threads, stream);
     default:
         RINGX_FAIL(RINGX_INTERNAL, "%s is no computation", ringx__op_name((ringx_op)step->op));
     }
@@ -471,6 +486,8 @@ ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t number, voi
     ringx_comm *comm = plan->data;
     if (step->op == RINGX_PACK)
         return pack(e, number, stream);
+    if (step->op == RINGX_UNPACK && e->program->needless[number])
+        return RINGX_OK;
     if (step->op == RINGX_UNPACK)
         return step->operands == 3 ? store_sum(e, a, a + 2, stream) : store(e, a, a + 1, 1, stream);
     if (step->op == RINGX_CONVERT)

@@ -319,8 +319,21 @@ size_t by_position(const ringx_job *job, size_t k0, size_t sorted[RINGX_SM90_KEY
     return count;
 }
 
+/* Final sums of a key slice that stand in dk, dv. */
+ringx_status end_keys(const ringx_job *job, const ringx_key_slice &s)
+{
+    const ringx_shape *shape = job->shape;
+    const int64_t dims[] = {shape->head_dim, shape->value_dim};
+    const ringx_view *const from[] = {&s.dk, &s.dv}, *const to[] = {&s.dk_out, &s.dv_out};
+    for (int i = 0; i < 2; i++)
+        RINGX_TRY(ringx__rowops_cuda.copy(shape, s.run.count, job->kv_heads, dims[i], *from[i], RINGX_F32, *to[i],
+                                          shape->dtype, 1, job->stream));
+    return RINGX_OK;
+}
+
+/* ended: which key slices got their results from the kernel itself. */
 ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, const ringx_cuda_mask &mask, int *turns,
-                            size_t q0, size_t k0)
+                            size_t q0, size_t k0, uint64_t *ended)
 {
     const ringx_shape *shape = job->shape;
     ringx_sm90_backward_params p;
@@ -328,8 +341,11 @@ ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, c
     RINGX_TRY(backward_queries(job, v, q0, &p, kept));
     int64_t tiles = 0, queries = 0;
     size_t sorted[RINGX_SM90_KEYS], count = by_position(job, k0, sorted);
+    const bool only = job->queries <= RINGX_SM90_QUERIES; /* no other piece adds to the same keys */
     p.keys = 0;
-    p.fresh = 0;
+    p.fresh = p.final = *ended = 0;
+    p.paired = shape->head_dim % 2 == 0 && shape->value_dim % 2 == 0;
+    p.wide = shape->head_dim % 8 == 0 && shape->value_dim % 8 == 0;
     for (size_t rank = 0; rank < count; rank++) {
         const size_t i = sorted[rank];
         const ringx_key_slice &s = job->key[i];
@@ -353,6 +369,14 @@ ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, c
         p.key[n] = run_of(run, (int)tiles);
         p.dk[n] = skip(s.dk, skipped, 4);
         p.dv[n] = skip(s.dv, skipped, 4);
+        p.paired = p.paired && ringx__cuda_by(p.dk[n], 8, 2) && ringx__cuda_by(p.dv[n], 8, 2);
+        if (s.final && only && whole) {
+            p.final |= UINT64_C(1) << n;
+            *ended |= UINT64_C(1) << (i - k0);
+            p.dk_out[n] = s.dk_out;
+            p.dv_out[n] = s.dv_out;
+            p.wide = p.wide && ringx__cuda_by(s.dk_out, 16, 8) && ringx__cuda_by(s.dv_out, 16, 8);
+        }
         for (int j = 0; j < p.queries; j++)
             p.live[j] |= (seen >> j & 1) << n;
     }
@@ -399,14 +423,21 @@ ringx_status backward(const ringx_job *job)
     if (shape->batch <= 0 || job->q_heads <= 0 || job->queries == 0)
         return RINGX_OK;
     const ringx_sm90_variant *v = backward_variant(shape);
-    if (!job_maps(job, true))
-        return ringx__kernel_cuda_mma.backward(job);
+    const bool maps = job_maps(job, true);
+    if (!maps)
+        RINGX_TRY(ringx__kernel_cuda_mma.backward(job));
     ringx_cuda_mask mask;
-    RINGX_TRY(ringx__cuda_mask_of(job, &mask));
+    if (maps)
+        RINGX_TRY(ringx__cuda_mask_of(job, &mask));
     int *turns = (int *)((char *)job->scratch + mask_bytes(shape));
-    for (size_t q0 = 0; q0 < job->queries; q0 += RINGX_SM90_QUERIES)
-        for (size_t k0 = 0; k0 < job->keys; k0 += RINGX_SM90_KEYS)
-            RINGX_TRY(backward_piece(job, v, mask, turns, q0, k0));
+    for (size_t k0 = 0; k0 < job->keys; k0 += RINGX_SM90_KEYS) {
+        uint64_t ended = 0;
+        for (size_t q0 = 0; q0 < job->queries && maps; q0 += RINGX_SM90_QUERIES)
+            RINGX_TRY(backward_piece(job, v, mask, turns, q0, k0, &ended));
+        for (size_t i = k0; i < job->keys && i < k0 + RINGX_SM90_KEYS; i++)
+            if (job->key[i].final && !(ended >> (i - k0) & 1))
+                RINGX_TRY(end_keys(job, job->key[i]));
+    }
     return RINGX_OK;
 }
 
@@ -445,8 +476,9 @@ ringx_status prepare(const ringx_shape *shape)
 } // namespace
 
 extern "C" const ringx_kernel ringx__kernel_cuda_sm90 = {
-    "cuda-sm90",   "Hopper: wgmma, bulk tensor copies, warp specialisation",
-    RINGX_CUDA,    true,
-    available,     supports,
-    scratch_bytes, prepare,
-    forward,       backward};
+    "cuda-sm90", "Hopper: wgmma, bulk tensor copies, warp specialisation",
+    RINGX_CUDA,  true,
+    true,        available,
+    supports,    scratch_bytes,
+    prepare,     forward,
+    backward};

@@ -62,6 +62,7 @@ struct ringx_sm90_backward_params {
     CUtensorMap k[RINGX_SM90_KEYS], v[RINGX_SM90_KEYS];
     ringx_cuda_run query[RINGX_SM90_QUERIES], key[RINGX_SM90_KEYS];
     ringx_view dk[RINGX_SM90_KEYS], dv[RINGX_SM90_KEYS];
+    ringx_view dk_out[RINGX_SM90_KEYS], dv_out[RINGX_SM90_KEYS];
     ringx_rows lse[RINGX_SM90_QUERIES], delta[RINGX_SM90_QUERIES];
     uint64_t live[RINGX_SM90_QUERIES];
     ringx_cuda_mask mask;
@@ -70,7 +71,8 @@ struct ringx_sm90_backward_params {
     int queries, keys, q_heads, kv_heads, batch, q_head, kv_head, group, head_dim, value_dim, q_tiles;
     ringx_cuda_order order;
     float scale, softcap;
-    uint64_t fresh; /* bit i: dk, dv of key slice i are written, not added to */
+    uint64_t fresh, final; /* bit i: what dk, dv of key slice i hold is not added; the sum goes to dk_out, dv_out */
+    bool wide, paired; /* rows of dk_out, dv_out may be stored 16 bytes at a time, those of dk, dv read and stored 8 */
 };
 
 /* ---- instructions ------------------------------------------------------------------------------------------------ */

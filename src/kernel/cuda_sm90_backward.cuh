@@ -17,7 +17,7 @@
 #ifndef RINGX_KERNEL_CUDA_SM90_BACKWARD_CUH
 #define RINGX_KERNEL_CUDA_SM90_BACKWARD_CUH
 
-#include "kernel/cuda_sm90.cuh"
+#include "kernel/cuda_sm90_rows.cuh"
 #include "kernel/cuda_turns.cuh"
 
 /* DK, DV: head_dim and value_dim rounded up; M queries a block: 64, or 128 where DK <= 64.  WIDE: above 128 columns. */
@@ -352,23 +352,31 @@ backward_differentiate(const ringx_sm90_backward_params &p, const ringx_backward
     }
 }
 
-template <int WIDTH>
-__device__ __forceinline__ void backward_add_rows(const ringx_view &to, int64_t batch, int64_t head, int token,
-                                                  int count, int column, int dim, float factor, bool fresh,
-                                                  const float (&d)[WIDTH / 2])
+/* This warpgroup's columns, from `first` on, of a tile's dK or dV.  They are loaded together: each on its own, before
+ * the store of the one before, would take as many times as long. */
+template <typename T, int WIDTH>
+__device__ __forceinline__ void backward_store(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
+                                               const ringx_view &sum, const ringx_view &result, int token, int first,
+                                               int dim, float factor, const float (&d)[WIDTH / 2])
 {
+    const int count = p.key[t.slice].count, column = threadIdx.x % 4 * 2;
+    const bool fresh = p.fresh >> t.slice & 1, final = p.final >> t.slice & 1;
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        if (token + 8 * r >= count)
-            continue;
-        float *row =
-            (float *)to.data + batch * to.batch_stride + (token + 8 * r) * to.token_stride + head * to.head_stride;
+    for (int r = 0; r < 2; r++, token += 8) {
+        const bool inside = token < count;
+        float row[WIDTH / 4];
+        float *at =
+            (float *)sum.data + t.batch * sum.batch_stride + token * sum.token_stride + t.kv * sum.head_stride + first;
+        load_floats<WIDTH>(at, inside && !fresh, p.paired, column, dim - first, row);
 #pragma unroll
-        for (int c = 0; c < WIDTH / 8; c++) {
-#pragma unroll
-            for (int e = 0; e < 2; e++)
-                if (8 * c + column + e < dim)
-                    row[8 * c + column + e] = (fresh ? 0 : row[8 * c + column + e]) + factor * d[4 * c + 2 * r + e];
+        for (int k = 0; k < WIDTH / 4; k++)
+            row[k] += factor * d[k / 2 * 4 + 2 * r + k % 2];
+        if (final) {
+            T *to = (T *)result.data + t.batch * result.batch_stride + token * result.token_stride +
+                    t.kv * result.head_stride + first;
+            store_halves<T, WIDTH>(to, inside, p.wide, column, dim - first, row);
+        } else {
+            store_floats<WIDTH>(at, inside, p.paired, column, dim - first, row);
         }
     }
 }
@@ -528,14 +536,11 @@ __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_param
                 mbar_arrive(bars.q_empty + 8 * stage);
         }
     }
-    const ringx_cuda_run &keys = p.key[t.slice];
-    int token = t.n * C::N + mine, dk_column = column + (C::WIDE ? consumer * C::DK_OWN : 0);
-    int dv_column = column + (C::WIDE ? consumer * C::DV_OWN : 0);
-    const bool fresh = p.fresh >> t.slice & 1;
-    backward_add_rows<C::DK_OWN>(p.dk[t.slice], t.batch, t.kv, token, keys.count, dk_column, p.head_dim, p.scale, fresh,
-                                 dk);
-    backward_add_rows<C::DV_OWN>(p.dv[t.slice], t.batch, t.kv, token, keys.count, dv_column, p.value_dim, 1.f, fresh,
-                                 dv);
+    const int token = t.n * C::N + mine;
+    backward_store<T, C::DK_OWN>(p, t, p.dk[t.slice], p.dk_out[t.slice], token, C::WIDE ? consumer * C::DK_OWN : 0,
+                                 p.head_dim, p.scale, dk);
+    backward_store<T, C::DV_OWN>(p, t, p.dv[t.slice], p.dv_out[t.slice], token, C::WIDE ? consumer * C::DV_OWN : 0,
+                                 p.value_dim, 1.f, dv);
 }
 
 #endif

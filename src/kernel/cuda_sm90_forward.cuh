@@ -12,7 +12,7 @@
 #ifndef RINGX_KERNEL_CUDA_SM90_FORWARD_CUH
 #define RINGX_KERNEL_CUDA_SM90_FORWARD_CUH
 
-#include "kernel/cuda_sm90.cuh"
+#include "kernel/cuda_sm90_rows.cuh"
 
 /* DK, DV: head_dim and value_dim rounded up; N keys a block; EXTRA: softcap, dropout or a negative scale. */
 template <typename T_, int DK_, int DV_, int CONSUMERS_, int N_, bool EXTRA_> struct ringx_forward_config {
@@ -248,44 +248,11 @@ __device__ __forceinline__ void forward_load_state(const ringx_sm90_forward_para
                 x.l[r] = l.data[t.batch * l.batch_stride + t.head * l.head_stride + i];
             from = (const float *)a.data + t.batch * a.batch_stride + i * a.token_stride + t.head * a.head_stride;
         }
-        if (p.paired) {
+        float acc[C::DV / 4];
+        load_floats<C::DV>(from, inside, p.paired, column, p.value_dim, acc);
 #pragma unroll
-            for (int c = 0; c < C::DV / 8; c++) {
-                int d = 8 * c + column;
-                float2 two = inside && d < p.value_dim ? *(const float2 *)(from + d) : make_float2(0, 0);
-                x.o[4 * c + 2 * r] = two.x;
-                x.o[4 * c + 2 * r + 1] = two.y;
-            }
-        } else {
-#pragma unroll
-            for (int c = 0; c < C::DV / 8; c++) {
-#pragma unroll
-                for (int e = 0; e < 2; e++) {
-                    int d = 8 * c + column + e;
-                    x.o[4 * c + 2 * r + e] = inside && d < p.value_dim ? from[d] : 0;
-                }
-            }
-        }
-    }
-}
-
-/* Two columns a lane → eight columns of one chunk a lane: word c of lane t goes to lane c as its word t. */
-__device__ __forceinline__ void transpose_quad(uint32_t (&w)[4], int t)
-{
-#pragma unroll
-    for (int step = 1; step <= 2; step *= 2) {
-        bool upper = t & step;
-#pragma unroll
-        for (int c = 0; c < 4; c++) {
-            if (c & step)
-                continue;
-            uint32_t give = upper ? w[c] : w[c + step];
-            uint32_t got = __shfl_xor_sync(0xffffffffu, give, step);
-            if (upper)
-                w[c] = got;
-            else
-                w[c + step] = got;
-        }
+        for (int k = 0; k < C::DV / 4; k++)
+            x.o[k / 2 * 4 + 2 * r + k % 2] = acc[k];
     }
 }
 
@@ -301,26 +268,16 @@ __device__ __forceinline__ void forward_store(const ringx_sm90_forward_params &p
         float l = x.l[r];
         l += __shfl_xor_sync(0xffffffffu, l, 1);
         l += __shfl_xor_sync(0xffffffffu, l, 2);
+        const float factor = !p.final ? 1 : l > 0 ? 1 / l : 0;
+        float row_of[C::DV / 4];
+#pragma unroll
+        for (int k = 0; k < C::DV / 4; k++)
+            row_of[k] = x.o[k / 2 * 4 + 2 * r + k % 2] * factor;
         if (!p.final) {
-            if (!inside)
-                continue;
             const ringx_view &a = p.acc[t.iq];
             float *to = (float *)a.data + t.batch * a.batch_stride + i * a.token_stride + t.head * a.head_stride;
-            if (p.paired) {
-#pragma unroll
-                for (int c = 0; c < C::DV / 8; c++)
-                    if (8 * c + column < p.value_dim)
-                        *(float2 *)(to + 8 * c + column) = make_float2(x.o[4 * c + 2 * r], x.o[4 * c + 2 * r + 1]);
-            } else {
-#pragma unroll
-                for (int c = 0; c < C::DV / 8; c++) {
-#pragma unroll
-                    for (int e = 0; e < 2; e++)
-                        if (8 * c + column + e < p.value_dim)
-                            to[8 * c + column + e] = x.o[4 * c + 2 * r + e];
-                }
-            }
-            if (column == 0) {
+            store_floats<C::DV>(to, inside, p.paired, column, p.value_dim, row_of);
+            if (column == 0 && inside) {
                 p.m[t.iq].data[t.batch * p.m[t.iq].batch_stride + t.head * p.m[t.iq].head_stride + i] = x.m[r];
                 p.l[t.iq].data[t.batch * p.l[t.iq].batch_stride + t.head * p.l[t.iq].head_stride + i] = l;
             }
@@ -328,30 +285,8 @@ __device__ __forceinline__ void forward_store(const ringx_sm90_forward_params &p
         }
         const ringx_view &o = p.out[t.iq];
         const ringx_rows &lse = p.lse[t.iq];
-        float inverse = l > 0 ? 1 / l : 0;
         T *to = (T *)o.data + t.batch * o.batch_stride + i * o.token_stride + t.head * o.head_stride;
-#pragma unroll
-        for (int c = 0; c < C::DV / 8; c += 4) {
-            uint32_t w[4];
-#pragma unroll
-            for (int k = 0; k < 4; k++)
-                w[k] = pack<T>(x.o[4 * (c + k) + 2 * r] * inverse, x.o[4 * (c + k) + 2 * r + 1] * inverse);
-            if (p.wide) {
-                transpose_quad(w, column / 2);
-                int d = 8 * c + 4 * column;
-                if (inside && d < p.value_dim)
-                    *(uint4 *)(to + d) = make_uint4(w[0], w[1], w[2], w[3]);
-            } else if (inside) {
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    int d = 8 * (c + k) + column;
-                    if (d < p.value_dim)
-                        *(uint16_t *)(to + d) = (uint16_t)w[k];
-                    if (d + 1 < p.value_dim)
-                        *(uint16_t *)(to + d + 1) = (uint16_t)(w[k] >> 16);
-                }
-            }
-        }
+        store_halves<T, C::DV>(to, inside, p.wide, column, p.value_dim, row_of);
         if (column == 0 && inside)
             lse.data[t.batch * lse.batch_stride + t.head * lse.head_stride + i] =
                 l > 0 ? RINGX_LN2 * (x.m[r] + log2f(l)) : -INFINITY;

@@ -55,6 +55,8 @@ typedef struct ringx_key_slice {
     ringx_view k, v;   /* dtype */
     ringx_view dk, dv; /* backward: float, += */
     bool fresh;        /* backward, for kernels that start keys: = instead of += */
+    bool final;        /* backward, for kernels that end keys: the sums go to dk_out, dv_out; dk, dv are then room */
+    ringx_view dk_out, dv_out; /* backward, if final: dtype */
 } ringx_key_slice;
 
 typedef struct ringx_job {
@@ -77,8 +79,8 @@ typedef struct ringx_job {
 typedef struct ringx_kernel {
     const char *name, *text;
     ringx_device device;
-    bool starts_keys;                           /* backward heeds a key slice's fresh; else it may not be set */
-    bool (*available)(void);                    /* this machine can run it */
+    bool starts_keys, ends_keys; /* backward heeds a key slice's fresh, final; else they may not be set */
+    bool (*available)(void);     /* this machine can run it */
     bool (*supports)(const ringx_shape *shape); /* it can do this problem */
     /* Scratch that any job of this problem needs when at most q_heads/kv_heads heads are in one job, whose query and
      * key slices hold at most `tokens` tokens each in sum. */

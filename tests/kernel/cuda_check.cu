@@ -176,17 +176,19 @@ struct problem {
     int ranks;
     bool token_major; /* [token][batch][head][dim] */
     bool ordered;     /* deterministic backward */
+    bool ended;       /* dK, dV are rounded by the kernel, if it can */
     int64_t cut;      /* the job is done for query heads below and from here on, one after the other */
     uint64_t seed;
 
     void print() const
     {
         printf("seed %llu b%lld s%lld %lld:%lld cut %lld d%lld/%lld %s%s window %lld,%lld docs %zu cap %g drop %g "
-               "scale %g %s x%d%s%s",
+               "scale %g %s x%d%s%s%s",
                (unsigned long long)seed, (long long)batch, (long long)tokens, (long long)q_heads, (long long)kv_heads,
                (long long)cut, (long long)dim, (long long)value_dim, ringx__dtype_name(dtype), causal ? " causal" : "",
                (long long)left, (long long)right, starts.empty() ? (size_t)0 : starts.size() - 1, softcap, dropout,
-               scale, ringx__layout_name(layout), ranks, token_major ? " token-major" : "", ordered ? " ordered" : "");
+               scale, ringx__layout_name(layout), ranks, token_major ? " token-major" : "", ordered ? " ordered" : "",
+               ended ? " ended" : "");
     }
 };
 
@@ -209,7 +211,7 @@ struct state {
     ringx_shape shape;
     size_t element;
     size_t q_count, k_count, v_count, o_count, rows;
-    buffer q, k, v, dout, out, lse, acc, m, l, delta, dq, dk, dv, scratch;
+    buffer q, k, v, dout, out, lse, acc, m, l, delta, dq, dk, dv, dk_out, dv_out, scratch;
 
     static size_t n(int64_t a)
     {
@@ -223,7 +225,7 @@ struct state {
           q(q_count * element), k(k_count * element), v(v_count * element), dout(o_count * element),
           out(o_count * element), lse(rows * 4), acc(o_count * 4), m(rows * 4), l(rows * 4), delta(rows * 4),
           dq(backward ? q_count * 4 : 0), dk(backward ? k_count * 4 : 0), dv(backward ? v_count * 4 : 0),
-          scratch(scratch_bytes)
+          dk_out(backward ? k_count * element : 0), dv_out(backward ? v_count * element : 0), scratch(scratch_bytes)
     {
         ringx_problem r = {};
         r.size = sizeof r;
@@ -323,6 +325,8 @@ struct state {
                 s.v = from_token(view_of(v.data, p, p.kv_heads, p.value_dim), runs[i], element);
                 s.dk = from_token(view_of(dk.data, p, p.kv_heads, p.dim), runs[i], 4);
                 s.dv = from_token(view_of(dv.data, p, p.kv_heads, p.value_dim), runs[i], 4);
+                s.dk_out = from_token(view_of(dk_out.data, p, p.kv_heads, p.dim), runs[i], element);
+                s.dv_out = from_token(view_of(dv_out.data, p, p.kv_heads, p.value_dim), runs[i], element);
                 all.push_back(s);
             }
         }
@@ -332,8 +336,10 @@ struct state {
     {
         std::vector<ringx_query_slice> qs = queries(rank);
         std::vector<ringx_key_slice> ks = keys(k0, k1);
-        for (auto &s : ks)
+        for (auto &s : ks) {
             s.fresh = backward && fresh;
+            s.final = backward && final;
+        }
         std::vector<uint8_t> live;
         for (auto &a : qs)
             for (auto &b : ks)
@@ -344,7 +350,7 @@ struct state {
         job.queries = qs.size();
         job.keys = ks.size();
         job.fresh = fresh;
-        job.final = final;
+        job.final = final && !backward;
         job.scratch = scratch.data;
         job.threads = 1;
         job.ordered = p.ordered;
@@ -368,7 +374,7 @@ struct state {
                     r->data += first * r->head_stride;
             }
             for (auto &x : k_part) {
-                for (ringx_view *v : {&x.k, &x.v})
+                for (ringx_view *v : {&x.k, &x.v, &x.dk_out, &x.dv_out})
                     v->data = (char *)v->data + (size_t)(job.kv_head * v->head_stride) * element;
                 for (ringx_view *v : {&x.dk, &x.dv})
                     v->data = (float *)v->data + job.kv_head * v->head_stride;
@@ -420,6 +426,17 @@ struct state {
                 must(ringx__rowops_cuda.delta(&shape, s.run.count, p.q_heads, s.out, s.dout, s.delta, 1, nullptr),
                      "delta");
     }
+    void widen(buffer &from, buffer &to, int64_t dim)
+    {
+        must(ringx__rowops_cuda.copy(&shape, p.tokens, p.kv_heads, dim, view_of(from.data, p, p.kv_heads, dim), p.dtype,
+                                     view_of(to.data, p, p.kv_heads, dim), RINGX_F32, 1, nullptr),
+             "widen");
+    }
+    /* The last rank's queries end dK and dV, if all heads are in one job. */
+    bool ends_keys(const ringx_kernel *kernel)
+    {
+        return p.ended && kernel->ends_keys && p.cut == 0 && !queries(p.ranks - 1).empty() && p.batch > 0;
+    }
     void backward(const ringx_kernel *kernel)
     {
         /* the first rank's queries start dK and dV, if all heads are in one job */
@@ -431,8 +448,15 @@ struct state {
             else
                 sum->zero();
         }
+        dk_out.poison();
+        dv_out.poison();
+        bool ends = ends_keys(kernel);
         for (int rank = 0; rank < p.ranks; rank++)
-            run(kernel, true, rank, 0, p.ranks, starts && rank == 0, false);
+            run(kernel, true, rank, 0, p.ranks, starts && rank == 0, ends && rank == p.ranks - 1);
+        if (ends) {
+            widen(dk_out, dk, p.dim);
+            widen(dv_out, dv, p.value_dim);
+        }
         CUDA_OK(cudaDeviceSynchronize());
     }
 };
@@ -529,6 +553,7 @@ static problem random_problem(uint64_t seed, const ringx_kernel *kernel)
     p.ranks = (int)pick({1, 1, 2, 3, 5});
     p.token_major = rng() % 3 == 0;
     p.ordered = rng() % 3 == 0;
+    p.ended = rng() % 2;
     p.cut = rng() % 2 ? (int64_t)(rng() % (uint64_t)p.q_heads) : 0;
 #ifdef RINGX_QUICK
     p.dim = p.value_dim = pick({64, 128, 128, 48, 112});
@@ -692,10 +717,31 @@ static void time_shape(const ringx_kernel *kernel, size_t which, bool backward, 
 /* ---- for bench/kernel_compare.py ------------------------------------------------------------------------------------
  */
 
+/* All that one GPU does for a backward: delta, an empty dq, the kernel, and sums rounded to the results' type. */
+static ringx_status whole_backward(const ringx_kernel *kernel, ringx_job *job, ringx_query_slice *s, ringx_key_slice *t,
+                                   const ringx_view to[3])
+{
+    const ringx_shape *shape = job->shape;
+    const ringx_rowops *ops = &ringx__rowops_cuda;
+    const int64_t tokens = s->run.count, heads[] = {job->q_heads, job->kv_heads, job->kv_heads};
+    const int64_t dims[] = {shape->head_dim, shape->head_dim, shape->value_dim};
+    const ringx_view from[] = {s->dq, t->dk, t->dv};
+    t->fresh = kernel->starts_keys;
+    t->final = kernel->ends_keys;
+    t->dk_out = to[1];
+    t->dv_out = to[2];
+    RINGX_TRY(ops->delta(shape, tokens, job->q_heads, s->out, s->dout, s->delta, 1, job->stream));
+    RINGX_TRY(ops->fill((size_t)(shape->batch * tokens * heads[0] * dims[0]), 0, (float *)s->dq.data, 1, job->stream));
+    RINGX_TRY(kernel->backward(job));
+    for (int i = 0; i < (t->final ? 1 : 3); i++)
+        RINGX_TRY(ops->copy(shape, tokens, heads[i], dims[i], from[i], RINGX_F32, to[i], shape->dtype, 1, job->stream));
+    return RINGX_OK;
+}
+
 extern "C" __attribute__((visibility("default"))) int
 cuda_check_attention(const char *name, int backward, int ordered, int64_t batch, int64_t tokens, int64_t q_heads,
                      int64_t kv_heads, int64_t dim, int64_t value_dim, int dtype, int causal, void *q, void *k, void *v,
-                     void *out, float *lse, void *dout, float *delta, float *dq, float *dk, float *dv, void *scratch,
+                     void *out, float *lse, void *dout, float *delta, float *sums[3], void *grads[3], void *scratch,
                      void *stream)
 {
     ringx_problem r = {};
@@ -723,13 +769,15 @@ cuda_check_attention(const char *name, int backward, int ordered, int64_t batch,
     s.lse = rows;
     s.dout = view(dout, q_heads, value_dim);
     s.delta = {delta, rows.batch_stride, rows.head_stride};
-    s.dq = view(dq, q_heads, dim);
+    s.dq = view(sums[0], q_heads, dim);
     ringx_key_slice t = {};
     t.run = s.run;
     t.k = view(k, kv_heads, dim);
     t.v = view(v, kv_heads, value_dim);
-    t.dk = view(dk, kv_heads, dim);
-    t.dv = view(dv, kv_heads, value_dim);
+    t.dk = view(sums[1], kv_heads, dim);
+    t.dv = view(sums[2], kv_heads, value_dim);
+    const ringx_view to[] = {view(grads[0], q_heads, dim), view(grads[1], kv_heads, dim),
+                             view(grads[2], kv_heads, value_dim)};
     uint8_t live = 1;
     ringx_job job = {};
     job.shape = &shape;
@@ -744,11 +792,10 @@ cuda_check_attention(const char *name, int backward, int ordered, int64_t batch,
     job.threads = 1;
     job.stream = stream;
     job.ordered = ordered;
-    ringx_status status = kernel_named(name)->prepare(&shape);
-    if (backward == 2)
-        status = ringx__rowops_cuda.delta(&shape, tokens, q_heads, s.out, s.dout, s.delta, 1, stream);
-    else if (status == RINGX_OK)
-        status = backward ? kernel_named(name)->backward(&job) : kernel_named(name)->forward(&job);
+    const ringx_kernel *kernel = kernel_named(name);
+    ringx_status status = kernel->prepare(&shape);
+    if (status == RINGX_OK)
+        status = backward ? whole_backward(kernel, &job, &s, &t, to) : kernel->forward(&job);
     if (status != RINGX_OK)
         printf("%s: %s\n", name, ringx_last_error());
     ringx__shape_destroy(&shape);
