@@ -29,8 +29,12 @@ void ringx__rotated_backward(ringx_schedule *s, const ringx_geometry *g);
 /* Few ranks: Q and partial states go straight to whom they are for. */
 bool ringx__qbcast_direct(int ranks, int lookahead, ringx_dtype wire);
 
-/* Backwards in which K,V go to the queries; shared by algorithms whose backward is another's. */
+/* Backwards in which K,V go to the queries, and queries to K,V. */
 void ringx__kvbcast_backward(ringx_schedule *s, const ringx_geometry *g);
+void ringx__queries_backward(ringx_schedule *s, const ringx_geometry *g);
+
+/* Between ranks that reach each other alike: is less sent where queries travel? */
+bool ringx__queries_travel(const ringx_geometry *g);
 
 /* The own tile needs no transfer.  In the first slice it hides that of the others; where transfers run ahead from slice
  * to slice they have come before, and one kernel for both has no state in memory between them. */

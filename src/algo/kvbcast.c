@@ -10,7 +10,8 @@
  * the own tile, which needs no transfer, hides the first one.  Where transfers do not run ahead it must have its turn:
  * a rank without a tile in its own turn would wait for the others.
  *
- * Between GPUs that join tiles each rank sends at the same time (rotated, ring.c): of a broadcast only one would.
+ * Between GPUs that join tiles each rank sends at the same time (rotated, ring.c): of a broadcast only one would. Their
+ * backward sends queries instead where those are less (qback.c).
  *
  * Wire     (N-1)·KV received a rank in N broadcasts; backward again, plus (N-1)·dKV in N reductions.
  * Memory   O(local): lookahead+1 incoming K,V; backward as many dK,dV, and dQ. */
@@ -46,7 +47,7 @@ void ringx__kvbcast_forward(ringx_schedule *s, const ringx_geometry *g)
 void ringx__kvbcast_backward(ringx_schedule *s, const ringx_geometry *g)
 {
     if (g->joined) {
-        ringx__rotated_backward(s, g);
+        (ringx__queries_travel(g) ? ringx__queries_backward : ringx__rotated_backward)(s, g);
         return;
     }
     ringx__stage(s);

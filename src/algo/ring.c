@@ -114,7 +114,10 @@ void ringx__ring_forward(ringx_schedule *s, const ringx_geometry *g)
 
 void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g)
 {
-    backward(s, g, false);
+    if (g->ranks == 2 && ringx__queries_travel(g)) /* one hop there and one back, whatever it is that hops */
+        ringx__queries_backward(s, g);
+    else
+        backward(s, g, false);
 }
 
 void ringx__rotated_forward(ringx_schedule *s, const ringx_geometry *g)

@@ -184,7 +184,7 @@ static void find_sent(ringx_program *p)
     for (size_t i = 0; i < s->n_steps; i++) {
         const ringx_step *step = &s->steps[i];
         const ringx_operand *to = &s->operands[step->operand + step->operands - 1];
-        if (step->op == RINGX_PACK && (to->kind == RINGX_Q || to->kind == RINGX_KV))
+        if (step->op == RINGX_PACK)
             p->sent_only[i] = only_sent(p, i, to, i + 1, 0);
     }
     for (size_t i = 0; i < s->n_steps; i++)
@@ -223,7 +223,7 @@ ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel
     p->message = room(most_operands, sizeof *p->message);
     p->sent_only = room(s->n_steps, 1);
     p->sends = room(s->n_steps, sizeof *p->sends);
-    p->piece = room(2 * (size_t)s->geometry.shape->batch, sizeof *p->piece);
+    p->piece = room(4 * (size_t)s->geometry.shape->batch, sizeof *p->piece);
     p->stamps = timeline ? room(s->n_steps, sizeof *p->stamps) : NULL;
     if (!p->pairs || !p->live || !p->fresh || !p->ends || !p->needless || !p->query || !p->key || !p->bytes ||
         !p->offsets || !p->message || !p->sent_only || !p->sends || !p->piece || (timeline && !p->stamps))

@@ -201,7 +201,7 @@ static void fill_query(const ringx_execution *e, const ringx_step *step, ringx_q
     if (step->op == RINGX_GRAD) {
         slice->dout = view_from(view_of(e, q, 1), token, el);
         slice->lse = rows_from(lse_of(e, q), token);
-        slice->delta = rows_from(delta ? delta_rows(e, delta, q->head) : block_rows(e, q, 3), token);
+        slice->delta = rows_from(q->buffer == RINGX_USER ? delta_rows(e, delta, q->head) : block_rows(e, q, 3), token);
         slice->dq = view_from(view_of(e, dq, 0), token, sizeof(float));
     }
 }
@@ -298,12 +298,12 @@ static ringx_status run_tiles(const ringx_execution *e, uint32_t number, void *s
 
 /* ---- row operations ---- */
 
-/* dK,dV: two blocks from a on. */
+/* dQ, or dK,dV: two blocks from a on. */
 static ringx_status store_sum(const ringx_execution *e, const ringx_operand *a, const ringx_operand *to, void *stream)
 {
     const ringx_plan *plan = e->plan;
     const ringx_shape *shape = &plan->shape;
-    for (int part = 0; part < 2; part++)
+    for (int part = 0; part < (to->kind == RINGX_DQ ? 1 : 2); part++)
         RINGX_TRY(plan->rowops->copy_sum(shape, tokens_of(plan, to), to->heads,
                                          part ? shape->value_dim : shape->head_dim, view_of(e, a, part),
                                          view_of(e, a + 1, part), view_of(e, to, part), shape->dtype, stream));
@@ -322,6 +322,12 @@ static ringx_status finish(const ringx_execution *e, const ringx_operand *states
                                 lse_of(e, out), plan->choice.threads, stream);
 }
 
+/* Of what a pack reads: tensors with a head_dim or value_dim; lse and delta come after them. */
+static int views_in(uint8_t kind)
+{
+    return kind == RINGX_Q ? 1 : 2;
+}
+
 /* Can the block that a pack would make be sent from the caller's tensors, by who has it?  A head's elements are
  * neighbours; the heads of a token must be too. */
 static bool sent_directly(const ringx_execution *e, uint32_t packing)
@@ -331,7 +337,7 @@ static bool sent_directly(const ringx_execution *e, uint32_t packing)
     const ringx_operand *from = &p->schedule.operands[p->schedule.steps[packing].operand];
     if (!p->sent_only[packing] || !plan->peer || !ringx__peer_carries(plan->data, p->sent_only[packing] > 1))
         return false;
-    for (int part = 0; part < (from->kind == RINGX_Q ? 1 : 2); part++) {
+    for (int part = 0; part < views_in(from->kind); part++) {
         int64_t dim = part ? plan->shape.value_dim : plan->shape.head_dim;
         ringx_view view = view_of(e, from, part);
         int64_t pitch = view.token_stride * (int64_t)ringx__dtype_bytes(plan->shape.dtype);
@@ -352,14 +358,12 @@ static ringx_status pack(const ringx_execution *e, uint32_t number, void *stream
     int64_t tokens = tokens_of(plan, to);
     if (sent_directly(e, number))
         return RINGX_OK;
-    for (int part = 0; part < (to->kind == RINGX_Q ? 1 : 2); part++) {
+    for (int part = 0; part < views_in(to->kind); part++) {
         int64_t dim = part ? shape->value_dim : shape->head_dim;
         RINGX_TRY(ops->copy(shape, tokens, to->heads, dim, view_of(e, from, part), shape->dtype, view_of(e, to, part),
                             shape->dtype, 1, stream));
     }
-    if (to->kind == RINGX_Q)
-        return RINGX_OK;
-    if (to->kind == RINGX_KV)
+    if (to->kind != RINGX_QDO)
         return RINGX_OK;
     RINGX_TRY(ops->copy_rows(shape, tokens, to->heads, lse_of(e, from), block_rows(e, to, 2), 1, stream));
     return ops->copy_rows(shape, tokens, to->heads, delta_rows(e, from + 1, to->head), block_rows(e, to, 3), 1, stream);
@@ -404,17 +408,32 @@ static ringx_dtype wire_type(const ringx_plan *plan, const ringx_operand *o)
     return o->narrow ? plan->choice.wire : RINGX_F32;
 }
 
+/* Floats [batch][head][token] as pieces of a block from `offset` on; returns how many. */
+static size_t row_pieces(const ringx_rows *rows, int64_t batch, int64_t heads, int64_t tokens, size_t offset,
+                         ringx_piece *piece)
+{
+    size_t width = (size_t)tokens * sizeof(float);
+    for (int64_t b = 0; b < batch; b++)
+        piece[b] = (ringx_piece){.data = rows->data + b * rows->batch_stride,
+                                 .offset = offset + (size_t)(b * heads) * width,
+                                 .width = width,
+                                 .pitch = (size_t)rows->head_stride * sizeof(float),
+                                 .rows = (size_t)heads};
+    return (size_t)batch;
+}
+
 /* What a transfer sends of a block that was not packed; NULL: nothing. */
 static const ringx_scattered *scatter(const ringx_execution *e, uint32_t number, ringx_scattered *scattered)
 {
     const ringx_program *p = e->program;
     if (!p->sends[number] || !e->plan->args->q.data || !sent_directly(e, p->sends[number] - 1))
         return NULL;
-    const ringx_operand *from = &p->schedule.operands[p->schedule.steps[p->sends[number] - 1].operand], *to = from + 1;
+    const ringx_step *packing = &p->schedule.steps[p->sends[number] - 1];
+    const ringx_operand *from = &p->schedule.operands[packing->operand], *to = from + packing->operands - 1;
     const ringx_shape *shape = &e->plan->shape;
     size_t at[4], el = ringx__dtype_bytes(shape->dtype), n = 0, tokens = (size_t)tokens_of(e->plan, to);
     ringx__block_parts(shape, (ringx_kind)to->kind, (int64_t)tokens, to->heads, at);
-    for (int part = 0; part < (to->kind == RINGX_Q ? 1 : 2); part++) {
+    for (int part = 0; part < views_in(to->kind); part++) {
         ringx_view view = view_of(e, from, part);
         size_t width = (size_t)(to->heads * (part ? shape->value_dim : shape->head_dim)) * el;
         size_t pitch = (size_t)view.token_stride * el;
@@ -425,6 +444,11 @@ static const ringx_scattered *scatter(const ringx_execution *e, uint32_t number,
                                           .width = width,
                                           .pitch = pitch,
                                           .rows = one ? tokens * (size_t)shape->batch : tokens};
+    }
+    if (to->kind == RINGX_QDO) {
+        ringx_rows lse = lse_of(e, from), delta = delta_rows(e, from + 1, to->head);
+        n += row_pieces(&lse, shape->batch, to->heads, (int64_t)tokens, at[2], p->piece + n);
+        n += row_pieces(&delta, shape->batch, to->heads, (int64_t)tokens, at[3], p->piece + n);
     }
     *scattered = (ringx_scattered){.block = address(e, to), .piece = p->piece, .pieces = n};
     return scattered;

@@ -34,7 +34,7 @@ ringx_span *ringx__spans(ringx_schedule *s, int64_t count);
 void ringx__pack(ringx_schedule *s, ringx_span to);
 void ringx__pack_first(ringx_schedule *s, ringx_span to); /* before all other communication: to a slot never used */
 void ringx__unpack(ringx_schedule *s, ringx_span from, int shift);
-void ringx__unpack_sum(ringx_schedule *s, ringx_span a, ringx_span b, int shift); /* DKV; for devices that join */
+void ringx__unpack_sum(ringx_schedule *s, ringx_span a, ringx_span b, int shift); /* for devices that join */
 void ringx__broadcast(ringx_schedule *s, ringx_span block, int root);
 /* own: this rank's contribution; it may be its place among the blocks. */
 void ringx__allgather(ringx_schedule *s, int group, ringx_span own, const ringx_span *blocks, int count);
@@ -60,7 +60,7 @@ void ringx__finish_sum(ringx_schedule *s, const ringx_span *states, int count, r
 void ringx__later(ringx_schedule *s);
 void ringx__rescale(ringx_schedule *s, ringx_span state, ringx_span top, int shift);
 void ringx__clear(ringx_schedule *s, ringx_span block);
-/* queries: QDO; dqs[i] belongs to queries[i], dkvs[i] to keys[i]. */
+/* queries: QDO, the caller's own first; dqs[i] belongs to queries[i], dkvs[i] to keys[i]. */
 void ringx__grad(ringx_schedule *s, const ringx_span *queries, const ringx_span *dqs, int n_queries,
                  const ringx_span *keys, const ringx_span *dkvs, int n_keys);
 void ringx__add(ringx_schedule *s, ringx_span from, ringx_span to, int shift);

@@ -95,8 +95,8 @@ static ringx_status pack(ringx_prover *p, int rank, uint32_t step, const ringx_o
 /* UNPACK of two: their sum becomes the same of the caller's tensors. */
 static ringx_status unpack_sum(ringx_prover *p, int rank, uint32_t step, const ringx_operand *o)
 {
-    if (p->schedules[rank]->steps[step].op != RINGX_UNPACK || o[2].kind != RINGX_DKV || o[2].buffer != RINGX_USER ||
-        o[2].mode != RINGX_OUT_)
+    if (p->schedules[rank]->steps[step].op != RINGX_UNPACK || !is_one_of(o[2].kind, RINGX_DQ, RINGX_DKV, RINGX_DKV) ||
+        o[2].buffer != RINGX_USER || o[2].mode != RINGX_OUT_)
         return malformed(p, rank, step);
     uint64_t sum = 0;
     for (int i = 0; i < 2; i++) {
@@ -317,7 +317,10 @@ static ringx_status grad(ringx_prover *p, int rank, uint32_t step, const ringx_o
         uint32_t at = 0;
         const ringx_operand *d = next_of(o, n, RINGX_DELTA, &at);
         ringx_cell *found;
-        if (!d || x.n_queries != 1 || d->mode != RINGX_IN || d->owner != x.query->owner || d->head > x.query->head ||
+        uint64_t own = 0;
+        for (uint32_t i = 0; i < n; i++)
+            own += o[i].kind == RINGX_QDO && o[i].buffer == RINGX_USER;
+        if (!d || own != 1 || d->mode != RINGX_IN || d->owner != x.query->owner || d->head > x.query->head ||
             d->head + d->heads < x.query->head + x.query->heads)
             return malformed(p, rank, step);
         RINGX_TRY(ringx__paper_read(p, rank, step, d, &found));

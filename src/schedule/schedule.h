@@ -52,7 +52,7 @@ typedef enum ringx_op {
     RINGX_REDUCE,         /* in: block; out: block (root only).  STATE: acc and l only */
     RINGX_REDUCE_SCATTER, /* in: one block a member, in group order; out: own block */
     RINGX_ALLREDUCE_MAX,  /* in: m of STATE; out: TOP */
-    RINGX_UNPACK,         /* in: block, or two of DKV, whose sum it is; out: user.  OUT, DQ, DKV */
+    RINGX_UNPACK,         /* in: block, or two of DQ or DKV, whose sum it is; out: user.  OUT, DQ, DKV */
     RINGX_CONVERT,        /* in: block; out: the same block, one of the two narrow */
     /* computation lane */
     RINGX_ATTEND,  /* in: queries, keys; inout: states (out only if fresh); out: OUT blocks or user, if final */
@@ -60,7 +60,7 @@ typedef enum ringx_op {
     RINGX_RESCALE, /* inout: STATE; in: TOP */
     RINGX_DELTA_,  /* in: user OUT, user dout; out: DELTA */
     RINGX_CLEAR,   /* out: blocks of DQ, DKV, STATE */
-    RINGX_GRAD,    /* in: queries (Q/QDO/user + DELTA), keys; inout: DQ, DKV */
+    RINGX_GRAD,    /* in: queries (QDO; user's, first, + DELTA), keys; inout: DQ, DKV */
     RINGX_ADD,     /* in: block; inout: block.  DQ, DKV */
     RINGX_STORE,   /* as UNPACK, on the computation lane */
     RINGX_OPS

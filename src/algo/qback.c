@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* A backward in which queries travel: a rank's q, dout, lse and delta go to the K,V, whose owner keeps dK,dV and sends
+ * dQ back.  In stage i rank r has the queries of rank r-i; all ranks send at once, each to and from rank r±i.
+ *
+ *             stage 0    1            2                               X exchange queries, G gradients, a own tile,
+ *   comm      X(1)       X(2)         D(1) X(3)  |  D(2) …            D exchange dQ: back to the owner, who adds them
+ * up compute   a          G(1)         G(2)       |  G(3) …
+ *
+ * dK,dV never travel and are never added up: where a kernel can, the last gradients leave them in the caller's tensors.
+ * Tiles are as long as one rank's alone, however many ranks there are.
+ *
+ * Wire     (N-1)·(Q + O + 2L + dQ): less than (N-1)·(KV + dKV) where a key head has one query head.
+ * Memory   O(local): the own queries and lookahead+1 others', as many dQ, and dK,dV. */
+#include "algo/algo.h"
+
+bool ringx__queries_travel(const ringx_geometry *g)
+{
+    const ringx_shape *shape = g->shape;
+    size_t there = ringx__block_bytes(shape, RINGX_QDO, shape->tokens, shape->q_heads);
+    size_t back = ringx__block_bytes(shape, RINGX_DQ, shape->tokens, shape->q_heads);
+    size_t keys = ringx__block_bytes(shape, RINGX_KV, shape->tokens, shape->kv_heads);
+    size_t sums = ringx__block_bytes(shape, RINGX_DKV, shape->tokens, shape->kv_heads);
+    return g->joined && there + back < keys + sums;
+}
+
+/* The own queries to rank r+i, and those of rank r-i. */
+static ringx_span exchanged(ringx_schedule *s, const ringx_geometry *g, ringx_span packed, int i)
+{
+    ringx_region region = ringx__slot(s, "qdo", 1, 2);
+    ringx_span queries = ringx__carve(s, &region, RINGX_QDO, ringx__around(g, -i), g->q_head, g->q_heads);
+    ringx__exchange_begin(s, -1);
+    ringx__exchange_send(s, packed, ringx__around(g, i));
+    ringx__exchange_receive(s, queries, ringx__around(g, -i));
+    ringx__exchange_end(s);
+    return queries;
+}
+
+/* dQ back to its owner; returns what rank r+i has found of the own one. */
+static ringx_span returned(ringx_schedule *s, const ringx_geometry *g, ringx_span dq, int i)
+{
+    bool home = i == g->ranks - 1; /* read a lookahead later than the others: not in their slot */
+    ringx_span own = ringx__block(s, home ? "home" : "partial", home, RINGX_DQ, g->rank);
+    ringx__exchange_begin(s, home); /* the next slice's queries first */
+    ringx__exchange_send(s, dq, ringx__around(g, -i));
+    ringx__exchange_receive(s, own, ringx__around(g, i));
+    ringx__exchange_end(s);
+    return own;
+}
+
+void ringx__queries_backward(ringx_schedule *s, const ringx_geometry *g)
+{
+    bool joins = ringx__own_joins(g), last = ringx__own_last(g);
+    ringx__stage(s);
+    ringx_span q = ringx__user(s, RINGX_QDO), kv = ringx__user(s, RINGX_KV);
+    ringx_span own = ringx__block(s, "dq", 1, RINGX_DQ, g->rank);
+    ringx_span dkv = ringx__block(s, "dkv", 1, RINGX_DKV, g->rank);
+    ringx_span packed = ringx__block(s, "qdo own", 1, RINGX_QDO, g->rank);
+    ringx__pack_early(s, g, packed);
+    ringx__clear(s, own);
+    ringx__clear(s, dkv);
+    if (!joins)
+        ringx__grad(s, &q, &own, 1, &kv, &dkv, 1);
+
+    ringx_span partial = {.fresh = true};
+    for (int i = 1; i < g->ranks; i++) {
+        if (!(joins && i == 1))
+            ringx__stage(s);
+        ringx_span queries[2] = {q, exchanged(s, g, packed, i)};
+        ringx_span dqs[2] = {own, ringx__block(s, "dq of others", 1, RINGX_DQ, ringx__around(g, -i))};
+        int first = joins && !last && i == 1 ? 0 : 1;
+        ringx__clear(s, dqs[1]);
+        ringx__grad(s, queries + first, dqs + first, 2 - first, &kv, &dkv, 1);
+        if (!partial.fresh)
+            ringx__add(s, partial, own, 0);
+        partial = returned(s, g, dqs[1], i);
+    }
+    if (last)
+        ringx__grad(s, &q, &own, 1, &kv, &dkv, 1);
+    ringx__store(s, dkv);
+    ringx__unpack_sum(s, own, partial, 1);
+}
