@@ -151,6 +151,7 @@ typedef struct ringx_traffic { /* of one direction, of this rank, by the schedul
     uint64_t wire_bytes;       /* that this rank sends, in an ideal implementation of each collective */
     uint64_t messages;         /* communication steps */
     uint64_t steps;            /* all steps */
+    int slices;                /* groups of kv heads done one after the other */
     double flops;              /* 4·d per live (query, key, head) forward, 2.5 times that backward */
 } ringx_traffic;
 

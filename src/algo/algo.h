@@ -46,7 +46,7 @@ static inline bool ringx__own_joins(const ringx_geometry *g)
 /* The last slice's own gradients need no transfer either: they hide that of the others'. */
 static inline bool ringx__own_last(const ringx_geometry *g)
 {
-    return ringx__own_joins(g) && g->slice == g->slices - 1;
+    return ringx__own_joins(g) && g->slice == g->cut.slices - 1;
 }
 
 /* The rank so many after this one. */

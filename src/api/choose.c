@@ -10,15 +10,8 @@
 #include "api/all_ranks.h"
 #include "schedule/readers.h"
 
-/* Key runs that every CUDA kernel takes in one launch; ranks up to which each of their stages is cut into slices. */
-enum { MOST_JOINED_RUNS = 24, MOST_SLICED_RANKS = 4 };
-
-/* Queries of a CUDA kernel's tile; tiles that one slice's share of the heads should have. */
-enum { TILE_ROWS = 128, LEAST_TILES = 2000 };
-
-/* Queries of a rank for each key head: with so many, tiles are so long beside transfers that a backward's slices need
- * not taper, and equal ones take less memory. */
-enum { LONG_TILES = 32768 };
+/* Key runs that every CUDA kernel takes in one launch. */
+enum { MOST_JOINED_RUNS = 24 };
 
 static const char *kernel_name(size_t i)
 {
@@ -125,43 +118,6 @@ static bool is_algo(const ringx_choice *c, const char *name)
     return strcmp(c->algo->name, name) == 0;
 }
 
-/* Between GPUs, which compute fast, the first and the last transfer of a few stages count: slices hide most of them. */
-static bool slices_help(const ringx_choice *c, int ranks)
-{
-    return is_algo(c, "headswap") || is_algo(c, "kvgather") || (c->joined && ranks <= MOST_SLICED_RANKS);
-}
-
-static bool sends_queries(const ringx_choice *c, int ranks)
-{
-    return is_algo(c, "qbcast") && ringx__qbcast_direct(ranks, c->lookahead, c->wire);
-}
-
-/* Slices give the one-stage algorithms their overlap; the others have it from their stages.  A slice of headswap must
- * have work for all ranks that share the heads. */
-static int choose_slices(const ringx_choice *c, const ringx_shape *shape, int ranks)
-{
-    bool headswap = is_algo(c, "headswap");
-    if (ranks == 1 || c->lookahead == 0 || !slices_help(c, ranks))
-        return 1;
-    int64_t most = shape->kv_heads;
-    if (headswap)
-        most = most * ringx__headswap_parts(shape, c->head_ranks) / c->head_ranks;
-    return (int)(most < 1 ? 1 : most < 4 ? most : 4);
-}
-
-/* Slices of a forward on a GPU, where a kernel needs many tiles for its multiprocessors to end together. */
-static int sliced_forward(const ringx_choice *c, const ringx_shape *shape, int ranks)
-{
-    int64_t tiles = shape->batch * shape->q_heads * (shape->tokens / ranks / TILE_ROWS), most = tiles / LEAST_TILES;
-    if (sends_queries(c, ranks)) /* which come first, and results last */
-        most *= 4;               /* equal ones */
-    else if (is_algo(c, "qbcast"))
-        most = 1;
-    else if (ranks <= 2) /* the small one's own tile hides all, and the other is done in one kernel */
-        return tiles < LEAST_TILES / 2 || c->slices < 2 ? 1 : 2;
-    return (int)(most < 1 ? 1 : most < c->slices ? most : c->slices);
-}
-
 static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const ringx_shape *shape, int ranks,
                                   int node_ranks, const ringx_preset_entry *preset)
 {
@@ -179,12 +135,10 @@ static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const
     c->two_level = preset->two_level && is_algo(c, "kvgather") && c->ranks_per_node > 1 && c->ranks_per_node < ranks;
     c->head_ranks = 1;
     c->joined = c->kernel->device != RINGX_CPU && ranks * RINGX_MAX_RUNS <= MOST_JOINED_RUNS;
-    c->taper = c->joined && o->slices == 0 && o->workspace_limit == 0 && !is_algo(c, "headswap");
     if (is_algo(c, "headswap"))
         c->head_ranks =
             o->head_ranks ? o->head_ranks : choose_head_ranks(shape, ranks, c->ranks_per_node, preset->two_level);
-    c->slices = o->slices ? o->slices : choose_slices(c, shape, ranks);
-    c->forward_slices = c->taper ? sliced_forward(c, shape, ranks) : c->slices;
+    ringx__choose_slices(c, o, shape, ranks);
     return RINGX_OK;
 }
 
@@ -254,26 +208,18 @@ ringx_geometry ringx__choice_geometry(const ringx_choice *c, const ringx_shape *
                             .ranks_per_node = c->ranks_per_node,
                             .two_level = c->two_level,
                             .wire = c->wire,
-                            .slices = c->slices,
-                            .taper = c->taper,
+                            .cut = c->backward,
                             .joined = c->joined,
                             .parts = ringx__headswap_parts(shape, c->head_ranks),
                             .shape = shape,
                             .layout = &c->layout};
 }
 
-/* Where a transfer at one end shows.  Of queries and their results both ends' would. */
-static bool small_ends_help(const ringx_choice *c, const ringx_shape *shape, bool backward)
-{
-    return backward ? shape->tokens / c->layout.ranks * shape->group < LONG_TILES : !is_algo(c, "qbcast");
-}
-
 ringx_status ringx__choice_schedule(ringx_schedule *schedule, const ringx_choice *c, const ringx_shape *shape, int rank,
                                     bool backward)
 {
     ringx_geometry geometry = ringx__choice_geometry(c, shape, rank);
-    geometry.slices = backward ? c->slices : c->forward_slices;
-    geometry.taper = c->taper && small_ends_help(c, shape, backward);
+    geometry.cut = backward ? c->backward : c->forward;
     ringx_emit emit = backward ? c->algo->backward : c->algo->forward;
     if (c->layout.ranks == 1)
         emit = backward ? ringx__local_backward : ringx__local_forward;
@@ -328,7 +274,7 @@ size_t ringx__choice_workspace(const ringx_choice *c, const ringx_shape *shape, 
 
 ringx_traffic ringx__schedule_traffic(const ringx_schedule *s)
 {
-    ringx_traffic traffic = {.steps = s->n_steps};
+    ringx_traffic traffic = {.steps = s->n_steps, .slices = s->geometry.cut.slices};
     double area = 0;
     for (size_t i = 0; i < s->n_steps; i++) {
         traffic.wire_bytes += ringx__step_wire_bytes(s, &s->steps[i]);

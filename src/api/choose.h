@@ -10,8 +10,9 @@ typedef struct ringx_choice {
     const char *preset; /* a table's string, or "custom" */
     const ringx_algo *algo;
     ringx_layout layout;
-    int lookahead, slices, forward_slices, head_ranks, ranks_per_node, threads;
-    bool two_level, taper, joined; /* as in ringx_geometry */
+    int lookahead, slices, head_ranks, ranks_per_node, threads; /* slices: of the pass with more */
+    ringx_slicing forward, backward;
+    bool two_level, joined; /* as in ringx_geometry */
     ringx_dtype wire;
     const ringx_kernel *kernel;
 } ringx_choice;
@@ -22,6 +23,9 @@ ringx_status ringx__options_check(const ringx_options *options, const ringx_shap
 /* node_ranks: ranks per node if all nodes have equally many, consecutive ranks; else 1. */
 ringx_status ringx__choose(ringx_choice *choice, const ringx_options *options, const ringx_shape *shape, int ranks,
                            int node_ranks, bool paper);
+
+/* Sets slices, forward and backward; all else has been chosen. */
+void ringx__choose_slices(ringx_choice *choice, const ringx_options *options, const ringx_shape *shape, int ranks);
 
 /* The geometry of one rank under a choice; shape and choice->layout must outlive it. */
 ringx_geometry ringx__choice_geometry(const ringx_choice *choice, const ringx_shape *shape, int rank);

@@ -130,9 +130,10 @@ static ringx_status build_within_limit(ringx_plan *plan, const ringx_options *o)
     int best = preferred;
     for (int i = 0; i < tries; i++) {
         int64_t over = 0; /* the workspace, where it is over the limit */
-        plan->choice.slices = slices_to_try(preferred, kv_heads, i);
-        if (!plan->choice.taper)
-            plan->choice.forward_slices = plan->choice.slices;
+        if (i > 0) {
+            plan->choice.slices = slices_to_try(preferred, kv_heads, i);
+            plan->choice.forward = plan->choice.backward = (ringx_slicing){.slices = plan->choice.slices};
+        }
         ringx_status status = build(plan);
         if (status == RINGX_OK && o->workspace_limit && plan->workspace_bytes > o->workspace_limit)
             over = (int64_t)plan->workspace_bytes;

@@ -159,7 +159,7 @@ static ringx_status add_groups(ringx_schedule *s)
 
 /* ---- build ---- */
 
-/* The first kv head of slice i: a slice has half of the heads that are left, the last one all, none less than one. */
+/* A slice has half of the heads that are left, the last one all, none less than one. */
 static int64_t tapered(int64_t heads, int slices, int i)
 {
     int64_t first = 0;
@@ -170,20 +170,20 @@ static int64_t tapered(int64_t heads, int slices, int i)
     return first;
 }
 
-/* Slice i of n: kv heads [i·heads/n, (i+1)·heads/n).  Tapered, the first transfers of a forward and the last of a
- * backward, which nothing hides, are those of small slices. */
+int64_t ringx__slice_begin(int64_t heads, const ringx_slicing *cut, int i, bool backward)
+{
+    int rest = cut->slices - 1;
+    if (cut->first > 0)
+        return i == 0 ? 0 : cut->first + (rest ? (i - 1) * (heads - cut->first) / rest : 0);
+    if (!cut->taper || cut->slices > heads)
+        return i * heads / cut->slices;
+    return backward ? tapered(heads, cut->slices, i) : heads - tapered(heads, cut->slices, cut->slices - i);
+}
+
 static void set_slice(ringx_geometry *g, int slice, bool backward)
 {
-    int64_t heads = g->shape->kv_heads, first = slice * heads / g->slices, end = (slice + 1) * heads / g->slices;
-    int from_large = backward ? slice : g->slices - 1 - slice;
-    if (g->taper && !backward && g->slices == 2) {
-        int64_t small = heads < 4 ? 1 : heads / 4;
-        first = slice ? small : 0;
-        end = slice ? heads : small;
-    } else if (g->taper && g->slices <= heads) {
-        first = tapered(heads, g->slices, from_large);
-        end = tapered(heads, g->slices, from_large + 1);
-    }
+    int64_t heads = g->shape->kv_heads, first = ringx__slice_begin(heads, &g->cut, slice, backward);
+    int64_t end = ringx__slice_begin(heads, &g->cut, slice + 1, backward);
     g->slice = slice;
     g->kv_head = (int32_t)first;
     g->kv_heads = (int32_t)(end - first);
@@ -202,7 +202,7 @@ ringx_status ringx__schedule_build(ringx_schedule *s, ringx_emit emit, const rin
         s->stage = 0;
         ringx__emit_delta(s);
     }
-    for (int slice = 0; slice < geometry->slices && s->status == RINGX_OK; slice++) {
+    for (int slice = 0; slice < geometry->cut.slices && s->status == RINGX_OK; slice++) {
         set_slice(&s->geometry, slice, backward);
         emit(s, &s->geometry);
     }

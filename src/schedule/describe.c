@@ -64,7 +64,7 @@ void ringx__step_describe(const ringx_schedule *s, size_t i, char *text, size_t 
         else
             n += snprintf(text + n, bytes - (size_t)n, " of %s of rank %d", kind, o->owner);
     }
-    if (n >= 0 && (size_t)n < bytes && s->geometry.slices > 1)
+    if (n >= 0 && (size_t)n < bytes && s->geometry.cut.slices > 1)
         snprintf(text + n, bytes - (size_t)n, " (slice %d)", step->slice);
 }
 

@@ -36,7 +36,7 @@ void ringx__boxes(const ringx_schedule *s, const ringx_stamp *stamps, ringx_box 
         boxes[i] = (ringx_box){.rank = s->geometry.rank,
                                .step = (int32_t)i,
                                .owner = -1,
-                               .slice = s->geometry.slices > 1 ? step->slice : -1,
+                               .slice = s->geometry.cut.slices > 1 ? step->slice : -1,
                                .lane = step->lane,
                                .op = step->op,
                                .begin = stamps[i].begin,

@@ -145,7 +145,9 @@ static double attention_seconds(const ringx_costs *c, double area, double heads)
     bool backward = c->schedules[0]->backward;
     double flops = 2.0 * (double)(shape->head_dim + shape->value_dim) * area * heads * (double)shape->batch;
     const ringx_rate *rate = backward ? &c->machine->backward : &c->machine->forward;
-    return flops > 0 ? flops * (backward ? 2.5 : 1.0) / ringx__machine_rate(rate, sqrt(area)) : 0;
+    const ringx_rate *by_dim = backward ? &c->machine->backward_by_dim : &c->machine->forward_by_dim;
+    double speed = ringx__machine_rate(rate, sqrt(area)) * ringx__machine_share(by_dim, (double)shape->head_dim);
+    return flops > 0 ? flops * (backward ? 2.5 : 1.0) / speed : 0;
 }
 
 double ringx__cost_whole(const ringx_costs *c)

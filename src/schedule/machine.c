@@ -13,7 +13,7 @@
 
 #define MAX_BYTES (64 * 1024)
 
-typedef enum ringx_field_type { TEXT, COUNT, NUMBER, RATE } field_type;
+typedef enum ringx_field_type { TEXT, COUNT, NUMBER, RATE, SHARE } field_type; /* SHARE: a rate by head_dim */
 
 typedef struct ringx_field {
     const char *name;
@@ -37,6 +37,8 @@ static const field fields[] = {
     FIELD(compute_slowdown, NUMBER, 0, 0.99, false),
     {"forward_gflops", RATE, offsetof(ringx_machine, forward), 1e-6, 1e12, true},
     {"backward_gflops", RATE, offsetof(ringx_machine, backward), 1e-6, 1e12, true},
+    FIELD(forward_by_dim, SHARE, 1e-3, 1e3, false),
+    FIELD(backward_by_dim, SHARE, 1e-3, 1e3, false),
     FIELD(step_overhead_us, NUMBER, 0, 1e9, true),
     FIELD(memory_gbs, NUMBER, 1e-6, 1e9, true),
     FIELD(intra_latency_us, NUMBER, 0, 1e9, true),
@@ -111,7 +113,10 @@ static ringx_status read_number(const reader *r, const field *f, double *value)
 /* One number for all sizes, or a list of [tokens, number] with tokens ascending.  The current event is its first. */
 static ringx_status read_rate(reader *r, const field *f, ringx_rate *rate)
 {
-    static const field tokens = {.name = "tokens", .type = NUMBER, .low = 1, .high = 1e12};
+    const char *of = f->type == SHARE ? "head_dim" : "tokens";
+    const field at = {.name = of, .type = NUMBER, .low = 1, .high = 1e12};
+    char end[64];
+    snprintf(end, sizeof end, "the end of a [%s, number] pair", of);
     *rate = (ringx_rate){.points = 0};
     if (r->event.type == YAML_SCALAR_EVENT) {
         rate->points = 1;
@@ -119,8 +124,8 @@ static ringx_status read_rate(reader *r, const field *f, ringx_rate *rate)
         return read_number(r, f, &rate->gflops[0]);
     }
     if (r->event.type != YAML_SEQUENCE_START_EVENT)
-        RINGX_FAIL(RINGX_BAD_FILE, "%s, line %d: %s must be a number or a list of [tokens, number]", r->origin,
-                   line_of(r), f->name);
+        RINGX_FAIL(RINGX_BAD_FILE, "%s, line %d: %s must be a number or a list of [%s, number]", r->origin, line_of(r),
+                   f->name, of);
     for (;;) {
         RINGX_TRY(next_event(r));
         if (r->event.type == YAML_SEQUENCE_END_EVENT)
@@ -130,15 +135,15 @@ static ringx_status read_rate(reader *r, const field *f, ringx_rate *rate)
             RINGX_FAIL(RINGX_BAD_FILE, "%s, line %d: %s has more than %d points", r->origin, line_of(r), f->name,
                        RINGX_RATE_POINTS);
         if (r->event.type != YAML_SEQUENCE_START_EVENT)
-            RINGX_FAIL(RINGX_BAD_FILE, "%s, line %d: %s must be a list of [tokens, number]", r->origin, line_of(r),
-                       f->name);
+            RINGX_FAIL(RINGX_BAD_FILE, "%s, line %d: %s must be a list of [%s, number]", r->origin, line_of(r), f->name,
+                       of);
         RINGX_TRY(next_event(r));
-        RINGX_TRY(read_number(r, &tokens, &rate->tokens[n]));
+        RINGX_TRY(read_number(r, &at, &rate->tokens[n]));
         RINGX_TRY(next_event(r));
         RINGX_TRY(read_number(r, f, &rate->gflops[n]));
-        RINGX_TRY(expect(r, YAML_SEQUENCE_END_EVENT, "the end of a [tokens, number] pair"));
+        RINGX_TRY(expect(r, YAML_SEQUENCE_END_EVENT, end));
         if (n > 0 && !(rate->tokens[n] > rate->tokens[n - 1]))
-            RINGX_FAIL(RINGX_BAD_FILE, "%s, line %d: the tokens of %s must ascend", r->origin, line_of(r), f->name);
+            RINGX_FAIL(RINGX_BAD_FILE, "%s, line %d: the %s of %s must ascend", r->origin, line_of(r), of, f->name);
         rate->points++;
     }
     if (rate->points == 0)
@@ -153,7 +158,7 @@ static ringx_status read_value(reader *r, const field *f)
     RINGX_TRY(next_event(r));
     if (r->event.type == YAML_ALIAS_EVENT)
         RINGX_FAIL(RINGX_BAD_FILE, "%s, line %d: aliases are not allowed", r->origin, line_of(r));
-    if (f->type == RATE)
+    if (f->type == RATE || f->type == SHARE)
         return read_rate(r, f, (ringx_rate *)(void *)at);
     if (f->type == TEXT) {
         const char *text = scalar(r);
@@ -272,4 +277,9 @@ double ringx__machine_rate(const ringx_rate *rate, double tokens)
         return 1e9 * rate->gflops[i == 0 ? 0 : i - 1];
     double from = log(rate->tokens[i - 1]), to = log(rate->tokens[i]), part = (log(tokens) - from) / (to - from);
     return 1e9 * (rate->gflops[i - 1] + part * (rate->gflops[i] - rate->gflops[i - 1]));
+}
+
+double ringx__machine_share(const ringx_rate *by_dim, double head_dim)
+{
+    return by_dim->points ? ringx__machine_rate(by_dim, head_dim) * 1e-9 : 1;
 }

@@ -20,10 +20,11 @@ typedef struct ringx_machine {
     double transfer_cores;    /* cores that a transferring rank keeps busy */
     double compute_slowdown;  /* share of its compute speed that a rank loses while it transfers, 0 … 1 */
     ringx_rate forward, backward;
-    double step_overhead_us;            /* of every step */
-    double memory_gbs;                  /* read plus written by one rank, outside attention */
-    double intra_latency_us, intra_gbs; /* within a node, one rank's link, each direction */
-    double inter_latency_us, inter_gbs; /* between nodes, one NIC, each direction */
+    ringx_rate forward_by_dim, backward_by_dim; /* shares of these by head_dim, in place of gflops; no points: all */
+    double step_overhead_us;                    /* of every step */
+    double memory_gbs;                          /* read plus written by one rank, outside attention */
+    double intra_latency_us, intra_gbs;         /* within a node, one rank's link, each direction */
+    double inter_latency_us, inter_gbs;         /* between nodes, one NIC, each direction */
     int64_t nics_per_node;
     /* Within a node, in place of intra_gbs: bytes as in the op's cost (forecast_cost.c); 0: intra_gbs */
     double broadcast_gbs, reduce_gbs, allgather_gbs, reduce_scatter_gbs, exchange_gbs;
@@ -38,6 +39,7 @@ ringx_status ringx__machine_load(ringx_machine *machine, const char *name_or_pat
 /* A description's text; origin names it in messages. */
 ringx_status ringx__machine_parse(ringx_machine *machine, const char *text, size_t bytes, const char *origin);
 double ringx__machine_rate(const ringx_rate *rate, double tokens); /* FLOP/s */
+double ringx__machine_share(const ringx_rate *by_dim, double head_dim);
 
 typedef struct ringx_machine_text {
     const char *name, *text;

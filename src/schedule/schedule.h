@@ -106,14 +106,20 @@ typedef struct ringx_members { /* a sub-group: ranks in order; made from colours
 
 #define RINGX_MAX_GROUPS 2
 
+typedef struct ringx_slicing { /* how kv heads are cut into slices, done one after the other */
+    int slices;
+    int32_t first; /* heads of the first slice; 0: as many as the others */
+    bool taper;    /* each has half of the heads that are left: small ones at a forward's beginning, a backward's end */
+} ringx_slicing;
+
 typedef struct ringx_geometry { /* what an algorithm may know */
     int rank, ranks;
     int lookahead;
     int head_ranks;     /* headswap: Nu, a divisor of ranks */
     int ranks_per_node; /* two-level: a divisor of ranks, 1 … ranks; nodes are consecutive ranks */
     bool two_level;
-    int slice, slices;                          /* which slice this call writes */
-    bool taper;                                 /* slices are halves of what is left, small where transfers show */
+    int slice; /* which one of cut this call writes */
+    ringx_slicing cut;
     bool joined;                                /* the own tile goes with the first arrival if it need not hide it */
     int32_t kv_head, kv_heads, q_head, q_heads; /* the slice's heads */
     ringx_dtype wire;                           /* of partial results on the wire */
@@ -166,6 +172,9 @@ int ringx__block_parts(const ringx_shape *shape, ringx_kind kind, int64_t tokens
  * ringx__schedule_build writes, slice by slice, and closes.  algorithm callbacks come from src/algo. */
 
 typedef void (*ringx_emit)(ringx_schedule *schedule, const ringx_geometry *geometry);
+
+/* The first kv head of slice i of a cut; of i = slices: all heads. */
+int64_t ringx__slice_begin(int64_t heads, const ringx_slicing *cut, int i, bool backward);
 
 ringx_status ringx__schedule_build(ringx_schedule *schedule, ringx_emit emit, const ringx_geometry *geometry,
                                    bool backward);

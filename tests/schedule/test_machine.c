@@ -50,6 +50,11 @@ static void test_rates(void **state)
     assert_true(ringx__machine_rate(&m.backward, 64) == 10e9);
     assert_true(fabs(ringx__machine_rate(&m.backward, 256) - 30e9) < 1e3); /* half way in the logarithm */
     assert_true(ringx__machine_rate(&m.backward, 1024) == 50e9 && ringx__machine_rate(&m.backward, 4096) == 50e9);
+    assert_true(ringx__machine_share(&m.forward_by_dim, 48) == 1);
+    assert_int_equal(parse(&m, GOOD "forward_by_dim: [[64, 0.5], [256, 1]]\n"), RINGX_OK);
+    assert_true(fabs(ringx__machine_share(&m.forward_by_dim, 128) - 0.75) < 1e-12);
+    assert_true(ringx__machine_share(&m.forward_by_dim, 16) == 0.5 &&
+                ringx__machine_share(&m.backward_by_dim, 16) == 1);
 }
 
 static void test_built_in(void **state)
@@ -116,6 +121,8 @@ static void test_bad_rates(void **state)
     assert_bad("forward_gflops: {a: 2}\n", "[tokens, number]");
     assert_bad("forward_gflops: [[1, 2, 3]]\n", "the end of a [tokens, number] pair");
     assert_bad("forward_gflops: [[1]]\n", "no scalar");
+    assert_bad("forward_by_dim: [1]\n", "[head_dim, number]");
+    assert_bad("backward_by_dim: [[64, 1], [48, 1]]\n", "the head_dim of backward_by_dim must ascend");
     assert_bad("forward_gflops: [[64, 2], [64, 3]]\n", "must ascend");
     assert_bad("forward_gflops: [[0, 2]]\n", "tokens is '0'");
     assert_bad("forward_gflops: [[1, -2]]\n", "forward_gflops is '-2'");

@@ -94,7 +94,7 @@ static void add_row(table *t, const char *preset, const figures *f, int which, c
     table_text(t, f->first.algorithm);
     table_text(t, f->first.layout);
     table_whole(t, f->first.lookahead);
-    table_whole(t, f->first.slices);
+    table_whole(t, (which ? &f->first.backward : &f->first.forward)->slices);
     table_whole(t, (int64_t)f->steps[which]);
     table_whole(t, (int64_t)f->messages[which]);
     table_real(t, mib((double)f->wire[which]), 2);

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/* Into how many slices of kv heads a pass is cut: each is computed beside the transfers of the next. */
+#include <math.h>
+#include <string.h>
+
+#include "api/choose.h"
+
+/* Slices where nobody said how many; ranks up to which each of the stages between GPUs is cut. */
+enum { MOST_SLICES = 4, MOST_SLICED_RANKS = 4 };
+
+/* Rows of a CUDA kernel's tile; tiles that one slice's share of the heads should have. */
+enum { TILE_ROWS = 128, LEAST_TILES = 2000 };
+
+/* Queries of a rank for each key head: with so many, tiles are so long beside transfers that a backward's slices need
+ * not taper, and equal ones take less memory. */
+enum { LONG_TILES = 32768 };
+
+static bool is_algo(const ringx_choice *c, const char *name)
+{
+    return strcmp(c->algo->name, name) == 0;
+}
+
+/* Between GPUs, which compute fast, the first and the last transfer of a few stages count: slices hide most of them. */
+static bool slices_help(const ringx_choice *c, int ranks)
+{
+    return is_algo(c, "headswap") || is_algo(c, "kvgather") || (c->joined && ranks <= MOST_SLICED_RANKS);
+}
+
+static bool sends_queries(const ringx_choice *c, int ranks)
+{
+    return is_algo(c, "qbcast") && ringx__qbcast_direct(ranks, c->lookahead, c->wire);
+}
+
+/* Slices give the one-stage algorithms their overlap; the others have it from their stages.  A slice of headswap must
+ * have work for all ranks that share the heads. */
+static int most_slices(const ringx_choice *c, const ringx_shape *shape, int ranks)
+{
+    int64_t most = shape->kv_heads;
+    if (ranks == 1 || c->lookahead == 0 || !slices_help(c, ranks))
+        return 1;
+    if (is_algo(c, "headswap"))
+        most = most * ringx__headswap_parts(shape, c->head_ranks) / c->head_ranks;
+    return (int)(most < 1 ? 1 : most < MOST_SLICES ? most : MOST_SLICES);
+}
+
+/* ---- several GPUs: rules ---- */
+
+/* A kernel needs many tiles for its multiprocessors to end together. */
+static ringx_slicing forward_by_tiles(const ringx_choice *c, const ringx_shape *shape, int ranks)
+{
+    int64_t tiles = shape->batch * shape->q_heads * (shape->tokens / ranks / TILE_ROWS), most = tiles / LEAST_TILES;
+    bool whole_first = !is_algo(c, "qbcast");
+    if (sends_queries(c, ranks)) /* which come first, and results last */
+        most *= 4;               /* equal ones */
+    else if (!whole_first)
+        most = 1;
+    int slices = (int)(most < 1 ? 1 : most < c->slices ? most : c->slices);
+    int64_t quarter = shape->kv_heads < 4 ? 1 : shape->kv_heads / 4;
+    return (ringx_slicing){
+        .slices = slices, .first = whole_first && slices == 2 ? (int32_t)quarter : 0, .taper = whole_first};
+}
+
+static ringx_slicing backward_by_length(const ringx_choice *c, const ringx_shape *shape, int ranks)
+{
+    return (ringx_slicing){.slices = c->slices, .taper = shape->tokens / ranks * shape->group < LONG_TILES};
+}
+
+/* ---- two GPUs: by what launches and transfers cost ----
+ *
+ * A launch takes as many turns as its tiles fill the multiprocessors, the last of them perhaps only in part; the more
+ * heads in it, the less that counts.  A first transfer is hidden by the own tile of its slice, the last one by that of
+ * the last slice: the fewer heads in those, the less they take.  Figures of an H200, which only weigh one against the
+ * other. */
+
+#define MULTIPROCESSORS 132.0
+#define FORWARD_FLOPS   600e12
+#define BACKWARD_FLOPS  520e12
+#define LINK_BYTES      370e9 /* a second, each direction */
+#define MEMORY_BYTES    4.2e12
+#define STATE_BYTES     0.9e12 /* states: at the ends of tiles, where nothing else is under way */
+#define SAME            1.002  /* of two that are as good the one with less memory */
+
+typedef struct ringx_weights { /* seconds of one kv head */
+    double tiles;              /* of a launch on the own tile, or the other's */
+    double turn;               /* a tile's time there */
+    bool even;                 /* all tiles are as long */
+    bool longer;               /* both in one launch: tiles of twice the length, else twice as many */
+    double there, back, ends;  /* transfers; what is done after the last one */
+    double state;              /* written and read once */
+} weights;
+
+static weights weigh(const ringx_choice *c, const ringx_shape *shape, bool backward)
+{
+    const ringx_mask *mask = &shape->mask;
+    ringx_geometry g = {.joined = c->joined, .shape = shape};
+    int64_t rows = (shape->tokens + 1) / 2;
+    bool even = !mask->starts && mask->left >= mask->tokens && mask->right >= mask->tokens;
+    bool queries = backward && ringx__queries_travel(&g);
+    double group = (double)shape->group, tiles = ceil((double)rows / TILE_ROWS) * (double)shape->batch;
+    double flops = 2.0 * (double)(shape->head_dim + shape->value_dim) * TILE_ROWS * (double)rows * (even ? 1 : 0.5);
+    double speed = (backward ? BACKWARD_FLOPS / 2.5 : FORWARD_FLOPS) / MULTIPROCESSORS;
+    ringx_kind out = queries ? RINGX_QDO : RINGX_KV, home = queries ? RINGX_DQ : RINGX_DKV;
+    double there = (double)ringx__block_bytes(shape, out, rows, queries ? shape->group : 1);
+    double back = backward ? (double)ringx__block_bytes(shape, home, rows, queries ? shape->group : 1) : 0;
+    double state = (double)ringx__block_bytes(shape, RINGX_STATE, rows, shape->group);
+    return (weights){.tiles = tiles * (backward ? 1 : group),
+                     .turn = flops * (backward ? group : 1) / speed,
+                     .even = even,
+                     .longer = !backward || queries,
+                     .there = there / LINK_BYTES,
+                     .back = back / LINK_BYTES,
+                     .ends = 2.5 * back / MEMORY_BYTES, /* two of floats read, one of half their size written */
+                     .state = backward ? 0 : 2 * state / STATE_BYTES};
+}
+
+static double launch(const weights *w, double heads, bool both)
+{
+    double turns = heads * w->tiles * (both && !w->longer ? 2 : 1) / MULTIPROCESSORS;
+    return (w->even ? ceil(turns) : turns + 0.05) * w->turn * (both && w->longer ? 2 : 1);
+}
+
+static double not_hidden(double transfer, double work)
+{
+    return transfer > work ? transfer - work : 0;
+}
+
+/* first: heads of the first of two slices; all heads: one slice. */
+static double forward_seconds(const weights *w, double heads, double first)
+{
+    double own = launch(w, first, false), rest = heads - first;
+    double seconds = 2 * own + first * w->state + not_hidden(first * w->there, own);
+    return rest > 0 ? seconds + launch(w, rest, true) + not_hidden(heads * w->there, 2 * own) : seconds;
+}
+
+static double backward_seconds(const weights *w, int64_t heads, ringx_slicing cut)
+{
+    double seconds = 0;
+    for (int i = 0; i < cut.slices; i++) {
+        int64_t from = ringx__slice_begin(heads, &cut, i, true), to = ringx__slice_begin(heads, &cut, i + 1, true);
+        double n = (double)(to - from), own = launch(w, n, false);
+        bool begins = i == 0, ends = i == cut.slices - 1;
+        seconds += begins || ends ? 2 * own : launch(w, n, true);
+        if (begins)
+            seconds += not_hidden(n * w->there, own);
+        if (ends)
+            seconds += n * w->ends + not_hidden(n * w->back, begins ? 0 : own);
+    }
+    return seconds;
+}
+
+/* Queries sent, states sent back.  All slices have both tiles in launches of their own; of three and more the last
+ * state travels beside the own tile of the slice before. */
+static double queries_seconds(const weights *w, const ringx_shape *shape, int slices)
+{
+    const ringx_slicing cut = {.slices = slices};
+    const int64_t rows = (shape->tokens + 1) / 2;
+    double back = (double)ringx__block_bytes(shape, RINGX_STATE, rows, shape->group) / LINK_BYTES;
+    double there = (double)ringx__block_bytes(shape, RINGX_Q, rows, shape->group) / LINK_BYTES, seconds = 0;
+    for (int i = 0; i < slices; i++) {
+        int64_t from = ringx__slice_begin(shape->kv_heads, &cut, i, false);
+        double n = (double)(ringx__slice_begin(shape->kv_heads, &cut, i + 1, false) - from);
+        double own = launch(w, n, false);
+        seconds += 2 * own + n * w->state;
+        if (i == 0)
+            seconds += n * w->state + not_hidden(n * there, own);
+        if (i == slices - 1)
+            seconds += not_hidden(n * back, slices > 2 ? own : 0);
+    }
+    return seconds;
+}
+
+static ringx_slicing weigh_queries(const ringx_choice *c, const ringx_shape *shape)
+{
+    weights w = weigh(c, shape, false);
+    ringx_slicing best = {.slices = 1};
+    double least = queries_seconds(&w, shape, 1);
+    for (int n = 2; n <= c->slices; n++) {
+        double seconds = queries_seconds(&w, shape, n);
+        if (seconds < least * SAME) {
+            least = seconds;
+            best.slices = n;
+        }
+    }
+    return best;
+}
+
+static ringx_slicing weigh_forward(const ringx_choice *c, const ringx_shape *shape)
+{
+    weights w = weigh(c, shape, false);
+    double heads = (double)shape->kv_heads, least = forward_seconds(&w, heads, heads);
+    ringx_slicing best = {.slices = 1};
+    for (int64_t first = shape->kv_heads / 2; first >= 1 && c->slices > 1; first--) {
+        double seconds = forward_seconds(&w, heads, (double)first);
+        if (seconds < least * (best.slices == 1 ? SAME : 1)) {
+            least = seconds;
+            best = (ringx_slicing){.slices = 2, .first = (int32_t)first};
+        }
+    }
+    return best;
+}
+
+static ringx_slicing weigh_backward(const ringx_choice *c, const ringx_shape *shape)
+{
+    weights w = weigh(c, shape, true);
+    ringx_slicing best = {.slices = 1};
+    double least = backward_seconds(&w, shape->kv_heads, best);
+    for (int n = 2; n <= c->slices; n++)
+        for (int taper = 1; taper >= 0; taper--) {
+            ringx_slicing cut = {.slices = n, .taper = taper != 0};
+            double seconds = backward_seconds(&w, shape->kv_heads, cut);
+            if (seconds < least * SAME) {
+                least = seconds;
+                best = cut;
+            }
+        }
+    return best;
+}
+
+void ringx__choose_slices(ringx_choice *c, const ringx_options *o, const ringx_shape *shape, int ranks)
+{
+    c->slices = o->slices ? o->slices : most_slices(c, shape, ranks);
+    c->forward = c->backward = (ringx_slicing){.slices = c->slices};
+    if (!c->joined || o->slices || o->workspace_limit || is_algo(c, "headswap") || c->lookahead == 0 || ranks == 1)
+        return;
+    c->forward = ranks > 2               ? forward_by_tiles(c, shape, ranks)
+                 : !is_algo(c, "qbcast") ? weigh_forward(c, shape)
+                 : sends_queries(c, 2)   ? weigh_queries(c, shape)
+                                         : (ringx_slicing){.slices = 1};
+    c->backward = ranks == 2 ? weigh_backward(c, shape) : backward_by_length(c, shape, ranks);
+    c->slices = c->forward.slices > c->backward.slices ? c->forward.slices : c->backward.slices;
+}
