@@ -86,7 +86,7 @@ static void every_preset_at(size_t preset, int ranks, char *text, size_t bytes)
             w.wire = turn % 5 == 0 ? RINGX_BF16 : RINGX_F32;
             w.taper = (turn + ranks / 3) % 2;
             w.joined = turn / 2 % 2;
-            w.problem.kv_heads = turn % 3 ? w.problem.kv_heads : w.problem.q_heads;
+            w.problem.kv_heads = (ranks + 2 * i) % 3 ? w.problem.kv_heads : w.problem.q_heads;
             w.first = turn % 4 == 1 && w.slices > 1 ? (int)w.problem.kv_heads - w.slices + 1 : 0;
             try_world(&w, text, bytes);
         }
