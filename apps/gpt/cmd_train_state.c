@@ -15,7 +15,7 @@ static int list_pieces(const training *t, int kinds, bool saving, piece_list *l)
     size_t n = gpt_model_parameters(t->m, &all);
     checkpoint_piece *parts = allocate(n * sizeof *parts);
     for (size_t i = 0; parts && i < n; i++)
-        parts[i] = gpt_piece(&all[i]);
+        parts[i] = gpt_checkpoint_piece(&all[i]);
     int code = parts ? pieces_of_states(l, &t->z, parts, kinds, saving) : CODE_NO_MEMORY;
     free(parts);
     return code;

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-checkpoint_piece gpt_piece(const gpt_parameter *p)
+checkpoint_piece gpt_checkpoint_piece(const gpt_parameter *p)
 {
     return (checkpoint_piece){.name = p->name,
                               .rows = p->rows,
@@ -41,7 +41,7 @@ static int weights_create(const gpt_model *m, float_weights *w)
         return CODE_NO_MEMORY;
     int code = pieces_create(&w->pieces, m->n_parameters);
     for (size_t i = 0; i < m->n_parameters && !code; i++) {
-        checkpoint_piece p = gpt_piece(&m->parameters[i]);
+        checkpoint_piece p = gpt_checkpoint_piece(&m->parameters[i]);
         p.values = w->values + m->parameters[i].offset;
         pieces_add(&w->pieces, "weight", &p);
     }

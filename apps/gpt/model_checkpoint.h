@@ -14,7 +14,7 @@ typedef struct model_place { /* where a model is to be */
 } model_place;
 
 /* Name and place of this rank's part of a parameter, without values. */
-checkpoint_piece gpt_piece(const gpt_parameter *p);
+checkpoint_piece gpt_checkpoint_piece(const gpt_parameter *p);
 
 /* Collective: the model of the newest whole checkpoint in the folder, at any layout. */
 int model_from_checkpoint(gpt_model **m, const model_place *place, const char *folder);

@@ -13,7 +13,7 @@ static int list_states(const vit_training *t, bool saving, piece_list *l)
     size_t n = vit_model_parameters(t->m, &all);
     checkpoint_piece *parts = allocate(n * sizeof *parts);
     for (size_t i = 0; parts && i < n; i++)
-        parts[i] = vit_piece(&all[i]);
+        parts[i] = vit_checkpoint_piece(&all[i]);
     int code = parts ? pieces_of_states(l, &t->z, parts, STATE_KINDS, saving) : CODE_NO_MEMORY;
     free(parts);
     return code;

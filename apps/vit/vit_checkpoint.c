@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-checkpoint_piece vit_piece(const vit_parameter *p)
+checkpoint_piece vit_checkpoint_piece(const vit_parameter *p)
 {
     return (checkpoint_piece){.name = p->name,
                               .rows = p->rows,
@@ -77,7 +77,7 @@ static int list_weights(const vit_model *m, float *values, piece_list *l)
     size_t n = vit_model_parameters(m, &all);
     int code = pieces_create(l, n);
     for (size_t i = 0; i < n && !code; i++) {
-        checkpoint_piece p = vit_piece(&all[i]);
+        checkpoint_piece p = vit_checkpoint_piece(&all[i]);
         p.values = values + all[i].offset;
         pieces_add(l, "weight", &p);
     }

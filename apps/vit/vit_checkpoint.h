@@ -10,7 +10,7 @@
 #define VIT_CHECKPOINTS "epoch_" /* <save_path>/epoch_<e> */
 
 /* Name and place of this rank's part of a parameter, without values. */
-checkpoint_piece vit_piece(const vit_parameter *p);
+checkpoint_piece vit_checkpoint_piece(const vit_parameter *p);
 
 /* Model and run as numbers, for the state of a checkpoint.  global_batch 0: the model's alone.  NULL: out of memory. */
 json_t *vit_fixed(const vit_config *c, int64_t global_batch);

@@ -156,8 +156,8 @@ typedef struct ringx_traffic { /* of one direction, of this rank, by the schedul
 } ringx_traffic;
 
 typedef struct ringx_plan_info {
-    const char *preset, *algorithm, *layout, *kernel, *transport; /* names; valid while the plan lives */
-    int rank, ranks, lookahead, slices, head_ranks, ranks_per_node, threads;
+    const char *preset, *algorithm, *layout, *kernel, *transport;            /* names; valid while the plan lives */
+    int rank, ranks, lookahead, slices, head_ranks, ranks_per_node, threads; /* slices: of the pass with more */
     int64_t local_tokens;
     size_t workspace_bytes; /* exact */
     ringx_traffic forward, backward;

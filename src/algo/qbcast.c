@@ -19,7 +19,7 @@
  * Wire     (N-1)·(Q + O4 + 2L).
  * Memory   (lookahead+1)·(2Q + state) and N states.
  *
- * Backward is kvbcast's: no dQ travels. */
+ * Backward is kvbcast's. */
 #include "algo/algo.h"
 
 bool ringx__qbcast_direct(int ranks, int lookahead, ringx_dtype wire)
