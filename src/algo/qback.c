@@ -2,9 +2,9 @@
 /* A backward in which queries travel: a rank's q, dout, lse and delta go to the K,V, whose owner keeps dK,dV and sends
  * dQ back.  In stage i rank r has the queries of rank r-i; all ranks send at once, each to and from rank r±i.
  *
- *             stage 0    1            2                               X exchange queries, G gradients, a own tile,
- *   comm      X(1)       X(2)         D(1) X(3)  |  D(2) …            D exchange dQ: back to the owner, who adds them
- * up compute   a          G(1)         G(2)       |  G(3) …
+ *             stage 0    1          2                                 X exchange queries, G gradients, a own tile,
+ *   comm      X(1)       X(2)       D(1) X(3)  |  D(2) …              D exchange dQ: to the owner, who adds up
+ *   compute   a          G(1)       G(2)       |  G(3) …
  *
  * dK,dV never travel and are never added up: where a kernel can, the last gradients leave them in the caller's tensors.
  * Tiles are as long as one rank's alone, however many ranks there are.

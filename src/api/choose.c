@@ -113,11 +113,6 @@ static int choose_head_ranks(const ringx_shape *shape, int ranks, int node_ranks
     return best;
 }
 
-static bool is_algo(const ringx_choice *c, const char *name)
-{
-    return strcmp(c->algo->name, name) == 0;
-}
-
 static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const ringx_shape *shape, int ranks,
                                   int node_ranks, const ringx_preset_entry *preset)
 {
@@ -132,10 +127,11 @@ static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const
     c->layout = (ringx_layout){.id = layout, .ranks = ranks, .tokens = shape->tokens};
     c->lookahead = o->lookahead >= 0 ? o->lookahead : preset->lookahead;
     c->ranks_per_node = per >= 1 && per <= ranks && ranks % per == 0 ? per : 1;
-    c->two_level = preset->two_level && is_algo(c, "kvgather") && c->ranks_per_node > 1 && c->ranks_per_node < ranks;
+    c->two_level =
+        preset->two_level && ringx__choice_is(c, "kvgather") && c->ranks_per_node > 1 && c->ranks_per_node < ranks;
     c->head_ranks = 1;
     c->joined = c->kernel->device != RINGX_CPU && ranks * RINGX_MAX_RUNS <= MOST_JOINED_RUNS;
-    if (is_algo(c, "headswap"))
+    if (ringx__choice_is(c, "headswap"))
         c->head_ranks =
             o->head_ranks ? o->head_ranks : choose_head_ranks(shape, ranks, c->ranks_per_node, preset->two_level);
     ringx__choose_slices(c, o, shape, ranks);
@@ -223,7 +219,7 @@ ringx_status ringx__choice_schedule(ringx_schedule *schedule, const ringx_choice
     ringx_emit emit = backward ? c->algo->backward : c->algo->forward;
     if (c->layout.ranks == 1)
         emit = backward ? ringx__local_backward : ringx__local_forward;
-    else if (c->joined && c->layout.ranks == 2 && is_algo(c, "kvgather"))
+    else if (c->joined && c->layout.ranks == 2 && ringx__choice_is(c, "kvgather"))
         emit = backward ? ringx__ring_backward : ringx__ring_forward; /* of two ranks K,V: the same, as one exchange */
     return ringx__schedule_build(schedule, emit, &geometry, backward);
 }

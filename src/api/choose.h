@@ -3,6 +3,8 @@
 #ifndef RINGX_CHOOSE_H
 #define RINGX_CHOOSE_H
 
+#include <string.h>
+
 #include "algo/algo.h"
 #include "kernel/kernel.h"
 
@@ -23,6 +25,11 @@ ringx_status ringx__options_check(const ringx_options *options, const ringx_shap
 /* node_ranks: ranks per node if all nodes have equally many, consecutive ranks; else 1. */
 ringx_status ringx__choose(ringx_choice *choice, const ringx_options *options, const ringx_shape *shape, int ranks,
                            int node_ranks, bool paper);
+
+static inline bool ringx__choice_is(const ringx_choice *choice, const char *algorithm)
+{
+    return strcmp(choice->algo->name, algorithm) == 0;
+}
 
 /* Sets slices, forward and backward; all else has been chosen. */
 void ringx__choose_slices(ringx_choice *choice, const ringx_options *options, const ringx_shape *shape, int ranks);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Into how many slices of kv heads a pass is cut: each is computed beside the transfers of the next. */
 #include <math.h>
-#include <string.h>
 
 #include "api/choose.h"
 
@@ -15,20 +14,16 @@ enum { TILE_ROWS = 128, LEAST_TILES = 2000 };
  * not taper, and equal ones take less memory. */
 enum { LONG_TILES = 32768 };
 
-static bool is_algo(const ringx_choice *c, const char *name)
-{
-    return strcmp(c->algo->name, name) == 0;
-}
-
 /* Between GPUs, which compute fast, the first and the last transfer of a few stages count: slices hide most of them. */
 static bool slices_help(const ringx_choice *c, int ranks)
 {
-    return is_algo(c, "headswap") || is_algo(c, "kvgather") || (c->joined && ranks <= MOST_SLICED_RANKS);
+    return ringx__choice_is(c, "headswap") || ringx__choice_is(c, "kvgather") ||
+           (c->joined && ranks <= MOST_SLICED_RANKS);
 }
 
 static bool sends_queries(const ringx_choice *c, int ranks)
 {
-    return is_algo(c, "qbcast") && ringx__qbcast_direct(ranks, c->lookahead, c->wire);
+    return ringx__choice_is(c, "qbcast") && ringx__qbcast_direct(ranks, c->lookahead, c->wire);
 }
 
 /* Slices give the one-stage algorithms their overlap; the others have it from their stages.  A slice of headswap must
@@ -38,7 +33,7 @@ static int most_slices(const ringx_choice *c, const ringx_shape *shape, int rank
     int64_t most = shape->kv_heads;
     if (ranks == 1 || c->lookahead == 0 || !slices_help(c, ranks))
         return 1;
-    if (is_algo(c, "headswap"))
+    if (ringx__choice_is(c, "headswap"))
         most = most * ringx__headswap_parts(shape, c->head_ranks) / c->head_ranks;
     return (int)(most < 1 ? 1 : most < MOST_SLICES ? most : MOST_SLICES);
 }
@@ -49,7 +44,7 @@ static int most_slices(const ringx_choice *c, const ringx_shape *shape, int rank
 static ringx_slicing forward_by_tiles(const ringx_choice *c, const ringx_shape *shape, int ranks)
 {
     int64_t tiles = shape->batch * shape->q_heads * (shape->tokens / ranks / TILE_ROWS), most = tiles / LEAST_TILES;
-    bool whole_first = !is_algo(c, "qbcast");
+    bool whole_first = !ringx__choice_is(c, "qbcast");
     if (sends_queries(c, ranks)) /* which come first, and results last */
         most *= 4;               /* equal ones */
     else if (!whole_first)
@@ -78,7 +73,7 @@ static ringx_slicing backward_by_length(const ringx_choice *c, const ringx_shape
 #define LINK_BYTES      370e9 /* a second, each direction */
 #define MEMORY_BYTES    4.2e12
 #define STATE_BYTES     0.9e12 /* states: at the ends of tiles, where nothing else is under way */
-#define SAME            1.002  /* of two that are as good the one with less memory */
+#define SAME            1.005  /* of two that are as good the one with less memory */
 
 typedef struct ringx_weights { /* seconds of one kv head */
     double tiles;              /* of a launch on the own tile, or the other's */
@@ -169,18 +164,22 @@ static double queries_seconds(const weights *w, const ringx_shape *shape, int sl
     return seconds;
 }
 
+/* Is this cut, which takes less memory than those before, to be taken?  least: of all so far. */
+static bool takes(double seconds, double *least)
+{
+    bool good = seconds < *least * SAME;
+    *least = fmin(seconds, *least);
+    return good;
+}
+
 static ringx_slicing weigh_queries(const ringx_choice *c, const ringx_shape *shape)
 {
     weights w = weigh(c, shape, false);
     ringx_slicing best = {.slices = 1};
     double least = queries_seconds(&w, shape, 1);
-    for (int n = 2; n <= c->slices; n++) {
-        double seconds = queries_seconds(&w, shape, n);
-        if (seconds < least * SAME) {
-            least = seconds;
+    for (int n = 2; n <= c->slices; n++)
+        if (takes(queries_seconds(&w, shape, n), &least))
             best.slices = n;
-        }
-    }
     return best;
 }
 
@@ -189,13 +188,9 @@ static ringx_slicing weigh_forward(const ringx_choice *c, const ringx_shape *sha
     weights w = weigh(c, shape, false);
     double heads = (double)shape->kv_heads, least = forward_seconds(&w, heads, heads);
     ringx_slicing best = {.slices = 1};
-    for (int64_t first = shape->kv_heads / 2; first >= 1 && c->slices > 1; first--) {
-        double seconds = forward_seconds(&w, heads, (double)first);
-        if (seconds < least * (best.slices == 1 ? SAME : 1)) {
-            least = seconds;
+    for (int64_t first = shape->kv_heads / 2; first >= 1 && c->slices > 1; first--)
+        if (takes(forward_seconds(&w, heads, (double)first), &least))
             best = (ringx_slicing){.slices = 2, .first = (int32_t)first};
-        }
-    }
     return best;
 }
 
@@ -207,11 +202,8 @@ static ringx_slicing weigh_backward(const ringx_choice *c, const ringx_shape *sh
     for (int n = 2; n <= c->slices; n++)
         for (int taper = 1; taper >= 0; taper--) {
             ringx_slicing cut = {.slices = n, .taper = taper != 0};
-            double seconds = backward_seconds(&w, shape->kv_heads, cut);
-            if (seconds < least * SAME) {
-                least = seconds;
+            if (takes(backward_seconds(&w, shape->kv_heads, cut), &least))
                 best = cut;
-            }
         }
     return best;
 }
@@ -220,12 +212,13 @@ void ringx__choose_slices(ringx_choice *c, const ringx_options *o, const ringx_s
 {
     c->slices = o->slices ? o->slices : most_slices(c, shape, ranks);
     c->forward = c->backward = (ringx_slicing){.slices = c->slices};
-    if (!c->joined || o->slices || o->workspace_limit || is_algo(c, "headswap") || c->lookahead == 0 || ranks == 1)
+    if (!c->joined || o->slices || o->workspace_limit || ringx__choice_is(c, "headswap") || c->lookahead == 0 ||
+        ranks == 1)
         return;
-    c->forward = ranks > 2               ? forward_by_tiles(c, shape, ranks)
-                 : !is_algo(c, "qbcast") ? weigh_forward(c, shape)
-                 : sends_queries(c, 2)   ? weigh_queries(c, shape)
-                                         : (ringx_slicing){.slices = 1};
+    c->forward = ranks > 2                        ? forward_by_tiles(c, shape, ranks)
+                 : !ringx__choice_is(c, "qbcast") ? weigh_forward(c, shape)
+                 : sends_queries(c, 2)            ? weigh_queries(c, shape)
+                                                  : (ringx_slicing){.slices = 1};
     c->backward = ranks == 2 ? weigh_backward(c, shape) : backward_by_length(c, shape, ranks);
     c->slices = c->forward.slices > c->backward.slices ? c->forward.slices : c->backward.slices;
 }
