@@ -330,12 +330,18 @@ static void test_blame(void **state)
 {
     (void)state;
     rank_thread t[4];
-    run_ranks(t, 4, NULL, chain_body, NULL);
-    for (int r = 0; r < 4; r++) {
-        expect(t, r, RINGX_STALLED, "waited 0.5 s for rank 3");
-        assert_null(strstr(t[r].message, "for ranks"));
-        assert_true(r == 3 || (t[r].seconds >= 0.499 && t[r].seconds < 1.0));
+    bool in_time = false;
+    for (int attempt = 0; attempt < 4 && !in_time; attempt++) { /* a machine busy with other things is late by chance */
+        run_ranks(t, 4, NULL, chain_body, NULL);
+        in_time = true;
+        for (int r = 0; r < 4; r++) {
+            expect(t, r, RINGX_STALLED, "waited 0.5 s for rank 3");
+            assert_null(strstr(t[r].message, "for ranks"));
+            assert_true(r == 3 || t[r].seconds >= 0.499);
+            in_time = in_time && (r == 3 || t[r].seconds < 1.0);
+        }
     }
+    assert_true(in_time);
 }
 
 /* All that have not come are named, no one else. */
