@@ -4,7 +4,7 @@
 
     kernel_compare.py LIBRARY [--kernel cuda-sm90] [--shapes 0,1,2] [--csv FILE] [--no-backward]
 
-LIBRARY is tests/kernel/cuda_check.cu built as a shared object.  Times are medians of CUDA events; errors are against
+LIBRARY is libcuda_compare.so of bench/run_kernels.sh.  Times are medians of CUDA events; errors are against
 float64 on a sample of heads and queries.  A backward is all of one: from out and its gradient to gradients rounded to bf16.
 """
 import argparse
@@ -80,7 +80,7 @@ class Ours:
         p = lambda t: ctypes.c_void_p(t.data_ptr())
         three = lambda name: (ctypes.c_void_p * 3)(*(t.data_ptr() for t in getattr(self, name, [])))
         n = ctypes.c_int64
-        status = self.lib.cuda_check_attention(
+        status = self.lib.cuda_compare_attention(
             self.name, backward, int(self.ordered), n(b), n(s), n(hq), n(hk), n(d), n(dv), 1, int(causal), p(self.q),
             p(self.k), p(self.v), p(self.out), p(self.lse), p(self.dout), p(self.delta), three("sums"), three("grads"),
             p(self.scratch), ctypes.c_void_p(torch.cuda.current_stream().cuda_stream))

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Builds, checks and times the CUDA kernels in one go.
 #
-#   run_kernels.sh build DIR          compile into DIR (nvcc; no GPU needed): cuda_check and libcuda_check.so
+#   run_kernels.sh build DIR          compile into DIR (nvcc; no GPU needed): cuda_check and libcuda_compare.so
 #   run_kernels.sh emulate DIR        compile for the CPU emulation into DIR (CUDA's headers; no GPU needed)
 #   run_kernels.sh run DIR [OUT]      check, then time beside PyTorch's kernels; logs under OUT
 #
@@ -23,12 +23,12 @@ core() {
 case $what in
 build)
     core
-    ls "$root"/src/kernel/cuda_*.cu "$root/tests/kernel/cuda_check.cu" | xargs -P "${JOBS:-2}" -I{} sh -c '
+    ls "$root"/src/kernel/cuda_*.cu "$root"/tests/kernel/cuda_*.cu | xargs -P "${JOBS:-2}" -I{} sh -c '
         nvcc -std=c++17 -O3 -gencode='"$arch"' -Xptxas -v -I'"$root"'/src -I'"$root"'/include \
             -Xcompiler -fPIC,-Wall,-Wextra -c {} -o '"$dir"'/$(basename {} .cu).o > '"$dir"'/$(basename {} .cu).log 2>&1 ||
             { cat '"$dir"'/$(basename {} .cu).log; exit 255; }'
     nvcc -cudart static -o "$dir/cuda_check" "$dir"/*.o
-    nvcc -cudart static -shared -o "$dir/libcuda_check.so" "$dir"/*.o
+    nvcc -cudart static -shared -o "$dir/libcuda_compare.so" "$dir"/*.o
     # wgmma that the compiler serialises (C75xx) is a defect: say so
     grep -l 'C75[0-9][0-9]' "$dir"/*.log && exit 1 || true
     ;;
@@ -52,9 +52,9 @@ run)
     for shape in ${SHAPES:-0 1 2 3 4}; do
         timeout 60 ./cuda_check time cuda-sm90 "$shape" || echo "shape $shape: exit $?"
     done | tee "$out/time-cuda-sm90.txt"
-    timeout 200 python3 "$root/bench/kernel_compare.py" ./libcuda_check.so --shapes 0,1,2,3,4 --csv "$out/sm90.csv" |
+    timeout 200 python3 "$root/bench/kernel_compare.py" ./libcuda_compare.so --shapes 0,1,2,3,4 --csv "$out/sm90.csv" |
         tee "$out/compare-sm90.txt"
-    timeout 100 python3 "$root/bench/kernel_compare.py" ./libcuda_check.so --kernel cuda-mma --shapes 0,1,3 \
+    timeout 100 python3 "$root/bench/kernel_compare.py" ./libcuda_compare.so --kernel cuda-mma --shapes 0,1,3 \
         --against fa2 --csv "$out/mma.csv" | tee "$out/compare-mma.txt"
     ;;
 *)

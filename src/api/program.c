@@ -109,13 +109,18 @@ static const ringx_operand *last_sum(const ringx_schedule *s, size_t store)
     return NULL;
 }
 
+/* Is a stored block read before something else is written there? */
 static bool read_after(const ringx_schedule *s, size_t step)
 {
     const ringx_operand *block = &s->operands[s->steps[step].operand];
-    for (size_t i = step + 1; i < s->n_steps; i++)
-        for (uint32_t j = 0; j < s->steps[i].operands; j++)
-            if (overlap(&s->operands[s->steps[i].operand + j], block))
-                return s->operands[s->steps[i].operand + j].mode != RINGX_OUT_;
+    bool over = false;
+    for (size_t i = step + 1; i < s->n_steps && !over; i++)
+        for (uint32_t j = 0; j < s->steps[i].operands; j++) {
+            const ringx_operand *o = &s->operands[s->steps[i].operand + j];
+            if (overlap(o, block) && o->mode != RINGX_OUT_)
+                return true;
+            over = over || overlap(o, block);
+        }
     return false;
 }
 

@@ -6,10 +6,15 @@
  *          cuda_turns.cuh, 384 threads:
  *          a producer warp (Q, dO by bulk tensor copies), a warp that loads lse and delta, a warp that adds dQ to
  *          memory (and one that waits for its turns), and two consumer warpgroups of 64 keys each.  Above 128 columns
- * both have the same 64 keys, compute S and dP alike (7 products for 5) and share out the columns of dK, dV and dQ,
- * which registers then hold. reads    K, V once; Q, dO, lse, delta for each live block. writes   dk, dv += once from
- * registers (no other block owns these keys); dq += by bulk reductions in L2. numerics scores, sums and all gradients
- * fp32; weights and ds rounded to the input type before products.
+ *          both have the same 64 keys, compute S and dP alike (7 products for 5) and share out the columns of dK, dV
+ *          and dQ, which registers then hold.
+ *
+ * reads    K, V once; Q, dO, lse, delta for each live block; dk, dv unless fresh.
+ *
+ * writes   dk, dv once from registers (no other block owns these keys), or if final their rounded sums to dk_out,
+ *          dv_out; dq += by bulk reductions in L2.
+ *
+ * numerics scores, sums and all gradients fp32; weights and ds rounded to the input type before products.
  *
  * A consumer computes the transposed scores S = K·Qᵀ, so that weights and ds leave the matrix unit in the layout of a
  * left operand: dV += P·dO and dK += dS·Q read them from registers.  Only dS goes to shared memory, for dQ = dSᵀ·K, of

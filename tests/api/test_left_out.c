@@ -17,9 +17,8 @@ enum { UNIT = 128, MOST_HEADS = 64 };
 
 #define NOTHING UINT32_MAX /* there was a clear, or the result is in the caller's tensors */
 
-typedef struct paper { /* for each unit of each buffer: one more than the pack that was left out, or NOTHING; 0: it is
-                          there */
-    uint32_t **missing;
+typedef struct paper {
+    uint32_t **missing; /* for each unit of each buffer: one more than the pack that was left out, or NOTHING; or 0 */
     int delivered[MOST_HEADS]; /* dK,dV of each head: how often */
 } paper;
 
