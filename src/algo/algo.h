@@ -40,7 +40,7 @@ bool ringx__queries_travel(const ringx_geometry *g);
  * to slice they have come before, and one kernel for both has no state in memory between them. */
 static inline bool ringx__own_joins(const ringx_geometry *g)
 {
-    return g->joined && g->lookahead > 0 && g->slice > 0;
+    return g->joined && g->lookahead > 0 && (g->slice > 0 || g->awaits);
 }
 
 /* The last slice's own gradients need no transfer either: they hide that of the others'. */

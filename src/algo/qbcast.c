@@ -15,9 +15,10 @@
  *             stage 0    1          2                                 X exchange Q, P exchange partial states,
  *   comm      X(1)       X(2)       P(1) X(3)  |  P(2) …              a own tile
  *   compute   a          A(1)       A(2)       |  A(3) …   F
- * Two ranks that join tiles: in all slices but the first the own tile comes last and continues the state that arrived.
  * Wire     (N-1)·(Q + O4 + 2L).
  * Memory   (lookahead+1)·(2Q + state) and N states.
+ *
+ * Between two GPUs, with lookahead, K,V are less than Q and its states: there the forward is the ring's one hop.
  *
  * Backward is kvbcast's. */
 #include "algo/algo.h"
@@ -54,13 +55,6 @@ static void forward_direct(ringx_schedule *s, const ringx_geometry *g)
     ringx_span kv = ringx__user(s, RINGX_KV), own_q = ringx__user(s, RINGX_Q), out = ringx__user(s, RINGX_OUT);
     ringx_span states[RINGX_MOST_STATES], packed = ringx__block(s, "q own", 1, RINGX_Q, g->rank);
     ringx__pack_early(s, g, packed);
-    if (ringx__own_joins(g) && g->ranks == 2) {
-        states[0] = exchanged(s, g, packed, kv, 1);
-        ringx__attend(s, states, &own_q, 1, &kv, 1);
-        ringx__finish(s, states, &out, 1, 0);
-        ringx__later(s);
-        return;
-    }
     states[0] = ringx__fresh(ringx__block(s, "own state", 1, RINGX_STATE, g->rank));
     ringx__attend(s, states, &own_q, 1, &kv, 1);
     for (int i = 1; i < g->ranks; i++) {

@@ -32,7 +32,7 @@ static void next_stage(ringx_schedule *s, const ringx_geometry *g, int i)
 /* The slot into which the K,V of `owner` arrive. */
 static ringx_span arrival(ringx_schedule *s, const ringx_geometry *g, int owner)
 {
-    ringx_region region = ringx__slot(s, "kv", 1, 2);
+    ringx_region region = ringx__slot(s, "kv", 1, g->awaits && g->cut.slices > 2 ? g->cut.slices : 2);
     return ringx__carve(s, &region, RINGX_KV, owner, g->kv_head, g->kv_heads);
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/names.h"
 #include "api/all_ranks.h"
+#include "comm/peer.h"
 #include "schedule/readers.h"
 
 /* Key runs that every CUDA kernel takes in one launch. */
@@ -113,6 +114,16 @@ static int choose_head_ranks(const ringx_shape *shape, int ranks, int node_ranks
     return best;
 }
 
+/* Between two GPUs a gather, two broadcasts and a ring's hop are the same, and K,V are less than Q and its states. */
+static bool one_hop(const ringx_choice *c)
+{
+    static const char *const names[] = {"kvgather", "kvbcast", "ring"};
+    bool any = ringx__choice_is(c, "qbcast") && c->lookahead > 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        any = any || ringx__choice_is(c, names[i]);
+    return any && c->joined && c->layout.ranks == 2;
+}
+
 static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const ringx_shape *shape, int ranks,
                                   int node_ranks, const ringx_preset_entry *preset)
 {
@@ -131,6 +142,7 @@ static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const
         preset->two_level && ringx__choice_is(c, "kvgather") && c->ranks_per_node > 1 && c->ranks_per_node < ranks;
     c->head_ranks = 1;
     c->joined = c->kernel->device != RINGX_CPU && ranks * RINGX_MAX_RUNS <= MOST_JOINED_RUNS;
+    c->awaits = c->kernel->awaits_keys && one_hop(c) && o->workspace_limit == 0 && o->slices <= RINGX_ARRIVALS;
     if (ringx__choice_is(c, "headswap"))
         c->head_ranks =
             o->head_ranks ? o->head_ranks : choose_head_ranks(shape, ranks, c->ranks_per_node, preset->two_level);
@@ -216,11 +228,12 @@ ringx_status ringx__choice_schedule(ringx_schedule *schedule, const ringx_choice
 {
     ringx_geometry geometry = ringx__choice_geometry(c, shape, rank);
     geometry.cut = backward ? c->backward : c->forward;
+    geometry.awaits = c->awaits && !backward;
     ringx_emit emit = backward ? c->algo->backward : c->algo->forward;
     if (c->layout.ranks == 1)
         emit = backward ? ringx__local_backward : ringx__local_forward;
-    else if (c->joined && c->layout.ranks == 2 && ringx__choice_is(c, "kvgather"))
-        emit = backward ? ringx__ring_backward : ringx__ring_forward; /* of two ranks K,V: the same, as one exchange */
+    else if (one_hop(c))
+        emit = backward ? ringx__ring_backward : ringx__ring_forward;
     return ringx__schedule_build(schedule, emit, &geometry, backward);
 }
 

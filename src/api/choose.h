@@ -14,7 +14,7 @@ typedef struct ringx_choice {
     ringx_layout layout;
     int lookahead, slices, head_ranks, ranks_per_node, threads; /* slices: of the pass with more */
     ringx_slicing forward, backward;
-    bool two_level, joined; /* as in ringx_geometry */
+    bool two_level, joined, awaits; /* as in ringx_geometry; awaits: of a forward */
     ringx_dtype wire;
     const ringx_kernel *kernel;
 } ringx_choice;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Execution: check the arguments, walk the two lanes. */
+#include <stdio.h>
+
 #include "api/agree.h"
 #include "api/plan.h"
 #include "comm/peer.h"
@@ -7,8 +9,11 @@
 static ringx_status run_step(void *context, uint32_t step, int lane, void *stream)
 {
     const ringx_execution *e = context;
+    const ringx_fusion *fusion = &e->program->fusion;
     bool comm = lane == RINGX_COMM_LANE;
     ringx_status status = comm ? ringx__step_transfer(e, step, stream) : ringx__step_compute(e, step, stream);
+    if (status == RINGX_OK && comm && fusion->on && fusion->word[step])
+        status = ringx__peer_arrived(e->plan->data, fusion->word[step] - 1, stream);
     if (status == RINGX_OK || ringx__step_transfers(&e->program->schedule.steps[step])) /* the transport tells */
         return status;
     return ringx__tell(e->plan->comm, status);
@@ -130,7 +135,14 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
     plan->last = program;
     if (plan->peer)
         ringx__peer_begin(plan->data, backward);
-    status = plan->device->walk(plan->lanes, &walk);
+    program->fusion.on = ringx__fuses(&execution);
+    if (program->fusion.on) {
+        walk.track = &program->fusion.track;
+        walk.ahead = 0;
+        status = ringx__tell(plan->comm, ringx__peer_expect(plan->data, program->fusion.words, plan->stream));
+    }
+    if (status == RINGX_OK)
+        status = plan->device->walk(plan->lanes, &walk);
     plan->args = NULL;
     return status;
 }
@@ -165,7 +177,9 @@ ringx_status ringx_plan_wait(ringx_plan *plan)
     ringx_status status = plan->device->settle(plan->lanes, plan->deadline_s, poll_ranks, plan, &stuck);
     if (status == RINGX_OK)
         return RINGX_OK;
-    char text[160] = "after the last transfer";
+    char text[160];
+    snprintf(text, sizeof text, "%s%s", plan->last == &plan->backward ? "backward" : "forward",
+             status == RINGX_DEVICE ? "" : ", after its last transfer");
     if (stuck >= 0)
         ringx__step_describe(&plan->last->schedule, (size_t)stuck, text, sizeof text);
     ringx_status why = status == RINGX_STALLED ? ringx__comm_roll_call(plan->data, text) : RINGX_OK;

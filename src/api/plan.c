@@ -245,6 +245,7 @@ static ringx_status connect_data(ringx_plan *plan)
 static ringx_status prepare(ringx_plan *plan, const ringx_options *o)
 {
     plan->device = ringx__device(o->device);
+    plan->stream = o->stream;
     plan->rowops = ringx__rowops(o->device);
     if (!plan->rowops)
         RINGX_FAIL(RINGX_UNSUPPORTED, "this build has no row operations for the device");

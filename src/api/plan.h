@@ -12,8 +12,19 @@ typedef struct ringx_pairs { /* of one ATTEND or GRAD step: which (query run, ke
     bool any;
 } ringx_pairs;
 
+typedef struct ringx_fusion { /* the attends of a pass as one kernel (fusion.c) */
+    size_t words;             /* that tell it what has arrived, one an attend; 0: cannot be */
+    bool on;                  /* in the pass under way */
+    ringx_track track;
+    uint32_t *wait;       /* the computation lane's: none */
+    uint8_t *word;        /* by step: one more than the word of the attend that needs no later transfer; 0: none */
+    uint8_t *live;        /* [query runs][key runs] */
+    ringx_key_slice *key; /* room for its key slices */
+} ringx_fusion;
+
 typedef struct ringx_program { /* one direction, ready to run */
     ringx_schedule schedule;
+    ringx_fusion fusion;
     ringx_track track;
     ringx_pairs *pairs; /* by step */
     uint8_t *live;
@@ -50,6 +61,7 @@ struct ringx_plan {
     size_t schedule_bytes, workspace_bytes; /* kernel scratch lies between them */
     const ringx_args *args;                 /* while executing */
     bool peer;                              /* data is the peer communicator */
+    void *stream;                           /* the caller's */
     const void *attached;                   /* the only workspace; NULL: any */
 };
 
@@ -64,5 +76,13 @@ typedef struct ringx_execution {
 } ringx_execution;
 ringx_status ringx__step_compute(const ringx_execution *e, uint32_t step, void *stream);
 ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t step, void *stream);
+/* Can the block that a pack would make be sent from the caller's tensors, by who has it? */
+bool ringx__step_sent_directly(const ringx_execution *e, uint32_t packing);
+void ringx__fused_job(const ringx_execution *e, void *stream, ringx_job *job);
+
+ringx_status ringx__fusion_prepare(ringx_program *program);
+void ringx__fusion_free(ringx_fusion *fusion);
+/* Is the pass that begins to be one kernel? */
+bool ringx__fuses(const ringx_execution *e);
 
 #endif

@@ -7,6 +7,10 @@
 /* Slices where nobody said how many; ranks up to which each of the stages between GPUs is cut. */
 enum { MOST_SLICES = 4, MOST_SLICED_RANKS = 4 };
 
+/* Slices whose tiles are all of one kernel: their transfers follow each other, first of few heads, which the first
+ * tiles need soon, then of ever more. */
+enum { MOST_AWAITED = 6 };
+
 /* Rows of a CUDA kernel's tile; tiles that one slice's share of the heads should have. */
 enum { TILE_ROWS = 128, LEAST_TILES = 2000 };
 
@@ -143,44 +147,12 @@ static double backward_seconds(const weights *w, int64_t heads, ringx_slicing cu
     return seconds;
 }
 
-/* Queries sent, states sent back.  All slices have both tiles in launches of their own; of three and more the last
- * state travels beside the own tile of the slice before. */
-static double queries_seconds(const weights *w, const ringx_shape *shape, int slices)
-{
-    const ringx_slicing cut = {.slices = slices};
-    const int64_t rows = (shape->tokens + 1) / 2;
-    double back = (double)ringx__block_bytes(shape, RINGX_STATE, rows, shape->group) / LINK_BYTES;
-    double there = (double)ringx__block_bytes(shape, RINGX_Q, rows, shape->group) / LINK_BYTES, seconds = 0;
-    for (int i = 0; i < slices; i++) {
-        int64_t from = ringx__slice_begin(shape->kv_heads, &cut, i, false);
-        double n = (double)(ringx__slice_begin(shape->kv_heads, &cut, i + 1, false) - from);
-        double own = launch(w, n, false);
-        seconds += 2 * own + n * w->state;
-        if (i == 0)
-            seconds += n * w->state + not_hidden(n * there, own);
-        if (i == slices - 1)
-            seconds += not_hidden(n * back, slices > 2 ? own : 0);
-    }
-    return seconds;
-}
-
 /* Is this cut, which takes less memory than those before, to be taken?  least: of all so far. */
 static bool takes(double seconds, double *least)
 {
     bool good = seconds < *least * SAME;
     *least = fmin(seconds, *least);
     return good;
-}
-
-static ringx_slicing weigh_queries(const ringx_choice *c, const ringx_shape *shape)
-{
-    weights w = weigh(c, shape, false);
-    ringx_slicing best = {.slices = 1};
-    double least = queries_seconds(&w, shape, 1);
-    for (int n = 2; n <= c->slices; n++)
-        if (takes(queries_seconds(&w, shape, n), &least))
-            best.slices = n;
-    return best;
 }
 
 static ringx_slicing weigh_forward(const ringx_choice *c, const ringx_shape *shape)
@@ -208,6 +180,14 @@ static ringx_slicing weigh_backward(const ringx_choice *c, const ringx_shape *sh
     return best;
 }
 
+static ringx_slicing awaited(const ringx_shape *shape)
+{
+    ringx_slicing cut = {.slices = 1, .taper = true};
+    while (cut.slices < MOST_AWAITED && INT64_C(1) << cut.slices <= shape->kv_heads)
+        cut.slices++;
+    return cut;
+}
+
 void ringx__choose_slices(ringx_choice *c, const ringx_options *o, const ringx_shape *shape, int ranks)
 {
     c->slices = o->slices ? o->slices : most_slices(c, shape, ranks);
@@ -215,10 +195,7 @@ void ringx__choose_slices(ringx_choice *c, const ringx_options *o, const ringx_s
     if (!c->joined || o->slices || o->workspace_limit || ringx__choice_is(c, "headswap") || c->lookahead == 0 ||
         ranks == 1)
         return;
-    c->forward = ranks > 2                        ? forward_by_tiles(c, shape, ranks)
-                 : !ringx__choice_is(c, "qbcast") ? weigh_forward(c, shape)
-                 : sends_queries(c, 2)            ? weigh_queries(c, shape)
-                                                  : (ringx_slicing){.slices = 1};
+    c->forward = ranks > 2 ? forward_by_tiles(c, shape, ranks) : c->awaits ? awaited(shape) : weigh_forward(c, shape);
     c->backward = ranks == 2 ? weigh_backward(c, shape) : backward_by_length(c, shape, ranks);
     c->slices = c->forward.slices > c->backward.slices ? c->forward.slices : c->backward.slices;
 }

@@ -154,30 +154,37 @@ static const ringx_operand *result_of(const ringx_execution *e, const ringx_oper
     return result ? &operands[result] : NULL;
 }
 
+/* The key slices of an operand, after n others; returns how many there are then. */
+static size_t fill_runs(const ringx_execution *e, const ringx_operand *o, ringx_key_slice *key, size_t n)
+{
+    ringx_run runs[RINGX_MAX_RUNS];
+    int count = ringx__layout_runs(&e->plan->choice.layout, o->owner, runs);
+    int64_t token = 0;
+    size_t el = ringx__dtype_bytes(e->plan->shape.dtype);
+    for (int i = 0; i < count; token += runs[i++].count)
+        key[n++] = (ringx_key_slice){
+            .run = runs[i], .k = view_from(view_of(e, o, 0), token, el), .v = view_from(view_of(e, o, 1), token, el)};
+    return n;
+}
+
 static size_t fill_keys(const ringx_execution *e, const ringx_step *step)
 {
-    const ringx_plan *plan = e->plan;
-    size_t n = 0, el = ringx__dtype_bytes(plan->shape.dtype);
+    size_t n = 0, el = ringx__dtype_bytes(e->plan->shape.dtype);
     cursor keys = operands_of(e, step, KIND(RINGX_KV)), grads = operands_of(e, step, KIND(RINGX_DKV));
     for (const ringx_operand *o; (o = next(&keys));) {
-        ringx_run runs[RINGX_MAX_RUNS];
-        const ringx_operand *grad = step->op == RINGX_GRAD ? next(&grads) : NULL;
-        int count = ringx__layout_runs(&plan->choice.layout, o->owner, runs);
+        size_t first = n;
         int64_t token = 0;
-        for (int i = 0; i < count; token += runs[i++].count) {
-            ringx_key_slice *slice = &e->program->key[n++];
-            *slice = (ringx_key_slice){.run = runs[i],
-                                       .k = view_from(view_of(e, o, 0), token, el),
-                                       .v = view_from(view_of(e, o, 1), token, el)};
-            if (grad) {
-                slice->dk = view_from(view_of(e, grad, 0), token, sizeof(float));
-                slice->dv = view_from(view_of(e, grad, 1), token, sizeof(float));
-                slice->fresh = e->program->fresh[grad - e->program->schedule.operands];
-                const ringx_operand *result = result_of(e, grad);
-                slice->final = result != NULL;
-                slice->dk_out = result ? view_from(view_of(e, result, 0), token, el) : (ringx_view){.data = NULL};
-                slice->dv_out = result ? view_from(view_of(e, result, 1), token, el) : (ringx_view){.data = NULL};
-            }
+        const ringx_operand *grad = step->op == RINGX_GRAD ? next(&grads) : NULL;
+        n = fill_runs(e, o, e->program->key, n);
+        for (size_t i = first; i < n && grad; token += e->program->key[i++].run.count) {
+            ringx_key_slice *slice = &e->program->key[i];
+            slice->dk = view_from(view_of(e, grad, 0), token, sizeof(float));
+            slice->dv = view_from(view_of(e, grad, 1), token, sizeof(float));
+            slice->fresh = e->program->fresh[grad - e->program->schedule.operands];
+            const ringx_operand *result = result_of(e, grad);
+            slice->final = result != NULL;
+            slice->dk_out = result ? view_from(view_of(e, result, 0), token, el) : (ringx_view){.data = NULL};
+            slice->dv_out = result ? view_from(view_of(e, result, 1), token, el) : (ringx_view){.data = NULL};
         }
     }
     return n;
@@ -266,11 +273,67 @@ static ringx_status grad_nothing(const ringx_execution *e, const ringx_step *ste
     return RINGX_OK;
 }
 
+/* Own keys first: they are there. */
+void ringx__fused_job(const ringx_execution *e, void *stream, ringx_job *job)
+{
+    const ringx_plan *plan = e->plan;
+    const ringx_schedule *s = &e->program->schedule;
+    ringx_key_slice *key = e->program->fusion.key;
+    const uint32_t *words = ringx__peer_words(plan->data);
+    size_t n = 0;
+    for (size_t i = 0; i < s->lane_count[RINGX_COMPUTE_LANE]; i++) {
+        const ringx_step *step = &s->steps[s->lane_step[RINGX_COMPUTE_LANE][i]];
+        cursor keys = operands_of(e, step, KIND(RINGX_KV));
+        for (const ringx_operand *o; (o = next(&keys));)
+            if (i == 0 && o->buffer == RINGX_USER)
+                n = fill_runs(e, o, key, n);
+    }
+    for (size_t i = 0; i < s->lane_count[RINGX_COMPUTE_LANE]; i++) {
+        const ringx_step *step = &s->steps[s->lane_step[RINGX_COMPUTE_LANE][i]];
+        cursor keys = operands_of(e, step, KIND(RINGX_KV));
+        for (const ringx_operand *o; (o = next(&keys));) {
+            size_t first = n;
+            n = o->buffer == RINGX_USER ? n : fill_runs(e, o, key, n);
+            for (; first < n; first++) {
+                key[first].head = o->head;
+                key[first].heads = o->heads;
+                key[first].arrived = words + i;
+            }
+        }
+    }
+    const ringx_step *first = &s->steps[s->lane_step[RINGX_COMPUTE_LANE][0]];
+    *job = (ringx_job){.shape = &plan->shape,
+                       .q_heads = plan->shape.q_heads,
+                       .kv_heads = plan->shape.kv_heads,
+                       .query = e->program->query,
+                       .key = key,
+                       .live = e->program->fusion.live,
+                       .queries = fill_queries(e, first),
+                       .keys = n,
+                       .fresh = true,
+                       .final = true,
+                       .scratch = (char *)plan->args->workspace + plan->schedule_bytes,
+                       .threads = plan->choice.threads,
+                       .stream = stream};
+}
+
+/* The first attend does all. */
+static ringx_status attend_fused(const ringx_execution *e, uint32_t number, void *stream)
+{
+    ringx_job job;
+    if (number != e->program->schedule.lane_step[RINGX_COMPUTE_LANE][0])
+        return RINGX_OK;
+    ringx__fused_job(e, stream, &job);
+    return e->plan->choice.kernel->forward(&job);
+}
+
 static ringx_status run_tiles(const ringx_execution *e, uint32_t number, void *stream)
 {
     const ringx_plan *plan = e->plan;
     const ringx_step *step = &e->program->schedule.steps[number];
     const ringx_pairs *pairs = &e->program->pairs[number];
+    if (e->program->fusion.on)
+        return attend_fused(e, number, stream);
     if (!pairs->any && step->op == RINGX_GRAD)
         return grad_nothing(e, step, stream);
     if (!pairs->any && !step->fresh && !step->final)
@@ -328,9 +391,8 @@ static int views_in(uint8_t kind)
     return kind == RINGX_Q ? 1 : 2;
 }
 
-/* Can the block that a pack would make be sent from the caller's tensors, by who has it?  A head's elements are
- * neighbours; the heads of a token must be too. */
-static bool sent_directly(const ringx_execution *e, uint32_t packing)
+/* A head's elements are neighbours; the heads of a token must be too. */
+bool ringx__step_sent_directly(const ringx_execution *e, uint32_t packing)
 {
     const ringx_plan *plan = e->plan;
     const ringx_program *p = e->program;
@@ -356,7 +418,7 @@ static ringx_status pack(const ringx_execution *e, uint32_t number, void *stream
     const ringx_rowops *ops = plan->rowops;
     const ringx_operand *from = &e->program->schedule.operands[step->operand], *to = from + step->operands - 1;
     int64_t tokens = tokens_of(plan, to);
-    if (sent_directly(e, number))
+    if (ringx__step_sent_directly(e, number))
         return RINGX_OK;
     for (int part = 0; part < views_in(to->kind); part++) {
         int64_t dim = part ? shape->value_dim : shape->head_dim;
@@ -426,7 +488,7 @@ static size_t row_pieces(const ringx_rows *rows, int64_t batch, int64_t heads, i
 static const ringx_scattered *scatter(const ringx_execution *e, uint32_t number, ringx_scattered *scattered)
 {
     const ringx_program *p = e->program;
-    if (!p->sends[number] || !e->plan->args->q.data || !sent_directly(e, p->sends[number] - 1))
+    if (!p->sends[number] || !e->plan->args->q.data || !ringx__step_sent_directly(e, p->sends[number] - 1))
         return NULL;
     const ringx_step *packing = &p->schedule.steps[p->sends[number] - 1];
     const ringx_operand *from = &p->schedule.operands[packing->operand], *to = from + packing->operands - 1;

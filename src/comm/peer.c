@@ -306,7 +306,7 @@ static void release(ringx_peer *c)
     if (!c->attached || c->released || !c->words)
         return;
     c->released = true;
-    c->device->peer->release(c->words, RINGX_WORDS * (size_t)c->base.ranks, c->stream, release_s);
+    c->device->peer->release(c->words, ringx__word_count(c), c->stream, release_s);
 }
 
 static void abort_all(ringx_comm *comm, int culprit, ringx_status status, const char *message)
@@ -336,6 +336,24 @@ void ringx__peer_begin(ringx_comm *peer, int pass)
     c->pass = pass;
     for (int r = 0; r < peer->ranks; r++)
         c->others[r].next = 0;
+}
+
+const uint32_t *ringx__peer_words(const ringx_comm *peer)
+{
+    const ringx_peer *c = (const ringx_peer *)peer;
+    return c->words + RINGX_WORDS * (size_t)c->base.ranks;
+}
+
+ringx_status ringx__peer_expect(ringx_comm *peer, size_t words, void *stream)
+{
+    const ringx_peer *c = (const ringx_peer *)peer;
+    return c->device->peer->clear(c->words + RINGX_WORDS * (size_t)c->base.ranks, words, stream);
+}
+
+ringx_status ringx__peer_arrived(ringx_comm *peer, int word, void *stream)
+{
+    ringx_peer *c = (ringx_peer *)peer;
+    return ringx__peer_told(c, c->device->peer->signal(c->words + RINGX_WORDS * (size_t)c->base.ranks + word, stream));
 }
 
 bool ringx__peer_reaches(const ringx_comm *peer)

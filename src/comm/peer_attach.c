@@ -48,7 +48,7 @@ static void forget_words(void *kept)
  * opens next.  They are zeros between plans. */
 static ringx_status make_words(ringx_peer *c)
 {
-    size_t bytes = RINGX_WORDS * (size_t)c->base.ranks * sizeof *c->words;
+    size_t bytes = ringx__word_count(c) * sizeof *c->words;
     kept_words *k = c->keeper->kept;
     if (!k) {
         void *memory = NULL;

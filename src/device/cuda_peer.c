@@ -170,6 +170,15 @@ static ringx_status cuda_await(uint32_t *word, void *stream)
     return enqueue(ops, 2, stream, "waiting for another rank");
 }
 
+static ringx_status cuda_clear(uint32_t *words, size_t count, void *stream)
+{
+    CUstreamBatchMemOpParams ops[16];
+    memset(ops, 0, sizeof ops);
+    for (size_t i = 0; i < count; i++)
+        ops[i] = writing(words + i, 0);
+    return enqueue(ops, (unsigned)count, stream, "clearing words");
+}
+
 static void cuda_release(uint32_t *words, size_t count, void *stream, double seconds)
 {
     uint32_t ones[256];
@@ -196,5 +205,6 @@ const ringx_peer_ops ringx__peer_cuda = {
     .copy_rows = cuda_copy_rows,
     .signal = cuda_signal,
     .await = cuda_await,
+    .clear = cuda_clear,
     .release = cuda_release,
 };

@@ -57,6 +57,8 @@ typedef struct ringx_peer_ops {
      * its own is set, and clears it. */
     ringx_status (*signal)(uint32_t *word, void *stream);
     ringx_status (*await)(uint32_t *word, void *stream);
+    /* The stream clears words of this rank, at most 16. */
+    ringx_status (*clear)(uint32_t *words, size_t count, void *stream);
     /* Sets words of this rank until its stream has nothing left to wait for, or seconds have passed. */
     void (*release)(uint32_t *words, size_t count, void *stream, double seconds);
 } ringx_peer_ops;

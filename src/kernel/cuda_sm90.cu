@@ -85,6 +85,13 @@ ringx_view skip(ringx_view v, int64_t tokens, size_t element)
     return v;
 }
 
+/* A view of 16-bit elements that begins at a head, as if it began at head 0, which nobody reads. */
+ringx_view from_head_0(ringx_view v, int64_t head)
+{
+    v.data = (void *)((uintptr_t)v.data - (uintptr_t)(head * v.head_stride * 2));
+    return v;
+}
+
 bool needs_extra(const ringx_shape *shape)
 {
     return shape->softcap > 0 || shape->dropout > 0 || shape->scale <= 0;
@@ -171,7 +178,7 @@ ringx_status forward_piece(const ringx_job *job, const ringx_sm90_variant *v, co
     const ringx_shape *shape = job->shape;
     ringx_sm90_forward_params p;
     p.queries = p.keys = 0;
-    int64_t keys = 0, tiles = 0;
+    int64_t key_heads = 0, tiles = 0;
     size_t kept_key[RINGX_SM90_KEYS];
     size_t k1 = k0 + RINGX_SM90_KEYS < job->keys ? k0 + RINGX_SM90_KEYS : job->keys;
     for (size_t i = k0; i < k1; i++) {
@@ -180,13 +187,17 @@ ringx_status forward_piece(const ringx_job *job, const ringx_sm90_variant *v, co
         int64_t skipped = ringx__cuda_clip(&shape->mask, &run);
         if (run.count <= 0)
             continue;
-        RINGX_TRY(make_map(&p.k[p.keys], skip(s.k, skipped, 2),
-                           input_map(shape, shape->head_dim, run.count, job->kv_heads, v->columns)));
-        RINGX_TRY(make_map(&p.v[p.keys], skip(s.v, skipped, 2),
-                           input_map(shape, shape->value_dim, run.count, job->kv_heads, v->columns)));
+        int64_t heads = s.heads ? s.heads : job->kv_heads, end = s.head + heads;
+        RINGX_TRY(make_map(&p.k[p.keys], from_head_0(skip(s.k, skipped, 2), s.head),
+                           input_map(shape, shape->head_dim, run.count, end, v->columns)));
+        RINGX_TRY(make_map(&p.v[p.keys], from_head_0(skip(s.v, skipped, 2), s.head),
+                           input_map(shape, shape->value_dim, run.count, end, v->columns)));
         p.key[p.keys] = run_of(run, 0);
+        p.key_head[p.keys] = (int)s.head;
+        p.key_end[p.keys] = (int)end;
+        p.arrived[p.keys] = s.arrived;
         kept_key[p.keys++] = i;
-        keys += run.count;
+        key_heads += run.count * heads;
     }
     p.wide = shape->value_dim % 8 == 0;
     p.paired = shape->value_dim % 2 == 0;
@@ -225,8 +236,10 @@ ringx_status forward_piece(const ringx_job *job, const ringx_sm90_variant *v, co
     p.softcap = (float)shape->softcap;
     p.fresh = job->fresh && k0 == 0;
     p.final = job->final && k1 == job->keys;
-    int64_t head_bytes = (keys > 0 ? keys : 1) * (v->dk + v->dv) * 2, together = L2_BYTES / head_bytes;
+    int64_t head_bytes = (key_heads / job->kv_heads + 1) * (v->dk + v->dv) * 2, together = L2_BYTES / head_bytes;
     int64_t columns = job->q_heads * shape->batch;
+    const bool aligned = job->q_head % shape->group == 0 && job->q_heads % shape->group == 0;
+    p.unit = (int)(job->q_heads < shape->group ? job->q_heads : aligned ? shape->group : 1);
     const int fill = is_sparse(shape) ? FORWARD_FILL : 0; /* else all tiles are as long */
     RINGX_TRY(order_of((together > 1 ? together : 1) * shape->group, columns, tiles, fill, &p.order));
     if (tiles * columns > INT32_MAX / 2)
@@ -441,6 +454,11 @@ ringx_status backward(const ringx_job *job)
     return RINGX_OK;
 }
 
+bool awaits_keys(const ringx_job *job)
+{
+    return job->queries <= RINGX_SM90_QUERIES && job->keys <= RINGX_SM90_KEYS && job_maps(job, false);
+}
+
 bool available()
 {
     return ringx__cuda_capability(9, 9) && encode_tiled();
@@ -476,9 +494,9 @@ ringx_status prepare(const ringx_shape *shape)
 } // namespace
 
 extern "C" const ringx_kernel ringx__kernel_cuda_sm90 = {
-    "cuda-sm90", "Hopper: wgmma, bulk tensor copies, warp specialisation",
-    RINGX_CUDA,  true,
-    true,        available,
-    supports,    scratch_bytes,
-    prepare,     forward,
-    backward};
+    "cuda-sm90",   "Hopper: wgmma, bulk tensor copies, warp specialisation",
+    RINGX_CUDA,    true,
+    true,          awaits_keys,
+    available,     supports,
+    scratch_bytes, prepare,
+    forward,       backward};

@@ -44,6 +44,8 @@ __device__ __forceinline__ void ringx__cuda_place(const ringx_cuda_order &o, int
 struct ringx_sm90_forward_params {
     CUtensorMap q[RINGX_SM90_QUERIES], k[RINGX_SM90_KEYS], v[RINGX_SM90_KEYS];
     ringx_cuda_run query[RINGX_SM90_QUERIES], key[RINGX_SM90_KEYS];
+    int key_head[RINGX_SM90_KEYS], key_end[RINGX_SM90_KEYS]; /* kv heads of the slice; its map begins at head 0 */
+    const uint32_t *arrived[RINGX_SM90_KEYS];                /* not 0: the slice is there; NULL: it is */
     ringx_view acc[RINGX_SM90_QUERIES], out[RINGX_SM90_QUERIES];
     ringx_rows m[RINGX_SM90_QUERIES], l[RINGX_SM90_QUERIES], lse[RINGX_SM90_QUERIES];
     uint64_t live[RINGX_SM90_QUERIES];
@@ -51,6 +53,7 @@ struct ringx_sm90_forward_params {
     ringx_cuda_dropout drop;
     int *next_tile; /* zeroed before the launch */
     int queries, keys, heads, batch, q_head, kv_head, group, value_dim;
+    int unit; /* of heads that share keys: the columns of a batch that are neighbours */
     ringx_cuda_order order;
     float scale, softcap;
     bool fresh, final;
@@ -140,6 +143,16 @@ __device__ __forceinline__ void tma_reduce_add(const CUtensorMap *map, uint32_t 
             map),
         "r"(from), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
         : "memory");
+}
+
+/* Waits for what a stream of this device sets when a transfer has come, then reads by bulk copies what came. */
+__device__ __forceinline__ void await_arrival(const uint32_t *arrived)
+{
+    uint32_t value;
+    do
+        asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(arrived) : "memory");
+    while (value == 0);
+    asm volatile("fence.proxy.async.global;" ::: "memory");
 }
 
 __device__ __forceinline__ void bulk_commit()

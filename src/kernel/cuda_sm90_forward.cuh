@@ -50,8 +50,8 @@ __device__ __forceinline__ bool forward_tile(const ringx_sm90_forward_params &p,
     while (tile >= p.query[t->iq].tiles)
         before = p.query[t->iq++].tiles;
     t->m0 = (tile - before) * tile_rows;
-    t->head = column % p.heads;
-    t->batch = column / p.heads;
+    t->head = column / (p.unit * p.batch) * p.unit + column % p.unit; /* all batches of some heads, then more heads */
+    t->batch = column / p.unit % p.batch;
     return true;
 }
 
@@ -59,6 +59,7 @@ __device__ __forceinline__ bool forward_tile(const ringx_sm90_forward_params &p,
 struct ringx_forward_edge {
     int64_t lo0, hi0, lo1, hi1;
     int work; /* -1: no more tiles */
+    int kv;   /* its head's keys */
 };
 
 /* The blocks of a tile in the order both sides walk them: slices ascending, blocks of a slice descending. */
@@ -77,7 +78,7 @@ struct ringx_forward_walk {
         if (--n >= begin)
             return true;
         while (++slice < p.keys) {
-            if (!(p.live[iq] >> slice & 1))
+            if (!(p.live[iq] >> slice & 1) || edge->kv < p.key_head[slice] || edge->kv >= p.key_end[slice])
                 continue;
             ringx_cuda_range r = ringx__cuda_range(p.key[slice], block, edge->lo0, edge->hi0, edge->lo1, edge->hi1);
             n = r.end - 1;
@@ -120,14 +121,20 @@ __device__ __forceinline__ void forward_produce(const ringx_sm90_forward_params 
         edge->lo0 = see.lo;
         edge->hi0 = see.hi;
         edge->work = work;
+        const int kv = (p.q_head + t.head) / p.group - p.kv_head;
+        edge->kv = kv;
         see = ringx__cuda_mask_keys(p.mask, rows.first + (min(t.m0 + C::M, rows.count) - 1) * rows.step);
         edge->lo1 = see.lo;
         edge->hi1 = see.hi;
         walk.start(t.iq);
-        int kv = (p.q_head + t.head) / p.group - p.kv_head;
-        int v_slice = 0, v_n = 0;
+        int v_slice = 0, v_n = 0, there = -1;
         auto load_k = [&]() {
             uint32_t stage = k_count % C::STAGES, bar = k_full + 8 * stage;
+            if (walk.slice != there) {
+                there = walk.slice;
+                if (p.arrived[there])
+                    await_arrival(p.arrived[there]);
+            }
             mbar_wait(k_empty + 8 * stage, (k_count / C::STAGES & 1) ^ 1);
             mbar_expect(bar, C::K_BYTES);
 #pragma unroll

@@ -390,12 +390,6 @@ void ringx__finish_sum(ringx_schedule *s, const ringx_span *states, int count, r
     operand(s, out, RINGX_OUT_, -1);
 }
 
-void ringx__later(ringx_schedule *s)
-{
-    if (s->status == RINGX_OK)
-        s->steps[s->n_steps - 1].shift = 1;
-}
-
 void ringx__rescale(ringx_schedule *s, ringx_span state, ringx_span top, int shift)
 {
     begin(s, RINGX_RESCALE, shift);

@@ -56,8 +56,6 @@ void ringx__attend(ringx_schedule *s, ringx_span *states, const ringx_span *quer
 void ringx__finish(ringx_schedule *s, const ringx_span *states, const ringx_span *outs, int count, int shift);
 /* One result of all states together: at most RINGX_MOST_STATES. */
 void ringx__finish_sum(ringx_schedule *s, const ringx_span *states, int count, ringx_span out, int shift);
-/* The computation written last comes a lookahead later. */
-void ringx__later(ringx_schedule *s);
 void ringx__rescale(ringx_schedule *s, ringx_span state, ringx_span top, int shift);
 void ringx__clear(ringx_schedule *s, ringx_span block);
 /* queries: QDO, the caller's own first; dqs[i] belongs to queries[i], dkvs[i] to keys[i]. */

@@ -120,7 +120,9 @@ typedef struct ringx_geometry { /* what an algorithm may know */
     bool two_level;
     int slice; /* which one of cut this call writes */
     ringx_slicing cut;
-    bool joined;                                /* the own tile goes with the first arrival if it need not hide it */
+    bool joined; /* the own tile goes with the first arrival if it need not hide it */
+    bool awaits; /* forward: one kernel does the tiles of all slices and waits for what arrives: the own tile always
+                    goes with the first arrival, and every slice has slots of its own */
     int32_t kv_head, kv_heads, q_head, q_heads; /* the slice's heads */
     ringx_dtype wire;                           /* of partial results on the wire */
     int32_t parts; /* headswap: pieces each kv head's query group is cut into; depends on no slicing */

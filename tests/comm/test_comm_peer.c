@@ -54,6 +54,14 @@ static ringx_status fake_await(uint32_t *word, void *stream)
     return RINGX_OK;
 }
 
+static ringx_status fake_clear(uint32_t *words, size_t count, void *stream)
+{
+    (void)stream;
+    for (size_t i = 0; i < count; i++)
+        atomic_store((_Atomic uint32_t *)(words + i), 0);
+    return RINGX_OK;
+}
+
 static void fake_release(uint32_t *words, size_t count, void *stream, double seconds)
 {
     (void)words, (void)count, (void)stream, (void)seconds;
@@ -67,8 +75,8 @@ static ringx_status fake_copy_rows(void *to, const void *from, size_t width, siz
     return RINGX_OK;
 }
 
-static const ringx_peer_ops fake_peer = {fake_share,  fake_open,  fake_close,  fake_copy_rows,
-                                         fake_signal, fake_await, fake_release};
+static const ringx_peer_ops fake_peer = {fake_share,  fake_open,  fake_close, fake_copy_rows,
+                                         fake_signal, fake_await, fake_clear, fake_release};
 
 static ringx_status add(size_t count, const float *from, float *to, void *stream)
 {

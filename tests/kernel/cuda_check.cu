@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda_arrivals.h"
 #include "cuda_named.h"
 
 #define CUDA_OK(call)                                                                                                  \
@@ -318,8 +319,10 @@ struct state {
         }
         return all;
     }
-    bool run(const ringx_kernel *kernel, bool backward, int rank, int k0, int k1, bool fresh, bool final)
+    bool run(const ringx_kernel *kernel, bool backward, int rank, int k0, int k1, bool fresh, bool final,
+             bool awaits = false)
     {
+        arrivals coming(p.seed + 1000003 * (uint64_t)rank);
         std::vector<ringx_query_slice> qs = queries(rank);
         std::vector<ringx_key_slice> ks = keys(k0, k1);
         for (auto &s : ks) {
@@ -332,9 +335,7 @@ struct state {
                 live.push_back(ringx__mask_live(&shape.mask, &a.run, &b.run));
         ringx_job job = {};
         job.shape = &shape;
-        job.live = live.data();
         job.queries = qs.size();
-        job.keys = ks.size();
         job.fresh = fresh;
         job.final = final && !backward;
         job.scratch = scratch.data;
@@ -365,19 +366,34 @@ struct state {
                 for (ringx_view *v : {&x.dk, &x.dv})
                     v->data = (float *)v->data + job.kv_head * v->head_stride;
             }
+            std::vector<uint8_t> part_live = live;
+            if (awaits) {
+                std::vector<size_t> from;
+                k_part = coming.cut(k_part, job.kv_heads, element, &from);
+                part_live.clear();
+                for (size_t i = 0; i < qs.size(); i++)
+                    for (size_t j : from)
+                        part_live.push_back(live[i * ks.size() + j]);
+            }
+            job.live = part_live.data();
+            job.keys = k_part.size();
             job.query = q_part.data();
             job.key = k_part.data();
+            if (awaits && !(kernel->awaits_keys && kernel->awaits_keys(&job)))
+                return false;
             ringx_status status = kernel->prepare(&shape);
             if (status == RINGX_OK)
                 status = backward ? kernel->backward(&job) : kernel->forward(&job);
             if (status == RINGX_UNSUPPORTED && fresh && final && !backward)
                 return false;
             must(status, kernel->name);
+            coming.come();
+            CUDA_OK(cudaDeviceSynchronize()); /* before its words are used again */
         }
         return true;
     }
-    /* How: 0 in one call, 1 in two with the state between, 2 into the state, then finished by the row operation.
-     * false: more slices than one call can take. */
+    /* How: 0 in one call, 1 in two with the state between, 2 into the state, then finished by the row operation, 3 in
+     * one call whose keys have yet to come.  false: more slices than one call can take. */
     bool forward(const ringx_kernel *kernel, int how)
     {
         out.poison();
@@ -387,7 +403,7 @@ struct state {
         l.poison();
         int half = p.ranks / 2;
         for (int rank = 0; rank < p.ranks; rank++) {
-            if (how == 0 && !run(kernel, false, rank, 0, p.ranks, true, true))
+            if ((how == 0 || how == 3) && !run(kernel, false, rank, 0, p.ranks, true, true, how == 3))
                 return false;
             if (how == 1) {
                 run(kernel, false, rank, 0, half, true, false);
@@ -580,8 +596,8 @@ static int check_case(const ringx_kernel *kernel, const problem &p, bool backwar
         double e = host_error(s, p.batch - 1, p.q_heads - 1);
         failed += bad("ref-host", {e, e == e ? 0. : 1., 0}, limit, p);
     }
-    static const char *const names[] = {"out", "out-two", "out-state"};
-    for (int how = 0; how < 3; how++) {
+    static const char *const names[] = {"out", "out-two", "out-state", "out-await"};
+    for (int how = 0; how < 4; how++) {
         if (!s.forward(kernel, how))
             continue;
         failed += bad(names[how], compare(p.dtype, s.out.data, out.data, s.o_count), limit, p);

@@ -51,6 +51,11 @@ static inline void fence_proxy_global()
 static inline void fence_mbar_init()
 {
 }
+static inline void await_arrival(const uint32_t *arrived)
+{
+    while (*(const volatile uint32_t *)arrived == 0)
+        ringx__emulate_yield("await_arrival");
+}
 static inline void wgmma_fence()
 {
 }

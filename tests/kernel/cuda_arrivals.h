@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* Key slices that come while a kernel runs: some heads after the others, each with a word that tells. */
+#ifndef RINGX_TEST_CUDA_ARRIVALS_H
+#define RINGX_TEST_CUDA_ARRIVALS_H
+
+#include <random>
+#include <vector>
+
+#include <unistd.h>
+
+#include "kernel/cuda_common.cuh"
+
+class arrivals
+{
+    enum { WORDS = 64 };
+    uint32_t *word = nullptr;
+    size_t used = 0;
+    std::mt19937_64 rng;
+
+  public:
+    explicit arrivals(uint64_t seed) : rng(seed)
+    {
+        if (cudaMalloc(&word, WORDS * sizeof *word) != cudaSuccess)
+            abort();
+    }
+    ~arrivals()
+    {
+        cudaFree(word);
+    }
+    arrivals(const arrivals &) = delete;
+
+    /* Cuts slices, each of all of the job's kv heads, into some heads each; all but those of the first slice have yet
+     * to come.  from: which of the slices a new one is part of. */
+    std::vector<ringx_key_slice> cut(const std::vector<ringx_key_slice> &whole, int64_t kv_heads, size_t element,
+                                     std::vector<size_t> *from)
+    {
+        std::vector<ringx_key_slice> all;
+        if (cudaMemset(word, 0, WORDS * sizeof *word) != cudaSuccess)
+            abort();
+        for (size_t i = 0; i < whole.size(); i++)
+            for (int64_t head = 0; head < kv_heads;) {
+                ringx_key_slice part = whole[i];
+                part.head = head;
+                part.heads = i == 0 ? kv_heads : 1 + (int64_t)(rng() % (uint64_t)(kv_heads - head));
+                for (ringx_view *v : {&part.k, &part.v})
+                    v->data = (char *)v->data + (size_t)(head * v->head_stride) * element;
+                part.arrived = i == 0 || used == WORDS ? nullptr : word + used++;
+                head += part.heads;
+                all.push_back(part);
+                from->push_back(i);
+            }
+#ifdef RINGX_EMULATE
+        come(); /* there a kernel is done when its launch returns */
+#endif
+        return all;
+    }
+
+    /* They come, one after the other, beside a kernel that runs. */
+    void come()
+    {
+        static const uint32_t one = 1;
+        cudaStream_t beside;
+        if (cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking) != cudaSuccess)
+            abort();
+        for (; used > 0; used--) {
+            usleep(rng() % 2 ? 200 : 0);
+            cudaMemcpyAsync(word + used - 1, &one, sizeof one, cudaMemcpyHostToDevice, beside);
+        }
+        cudaStreamDestroy(beside);
+    }
+};
+
+#endif
