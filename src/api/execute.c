@@ -139,7 +139,7 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
     if (program->fusion.on) {
         walk.track = &program->fusion.track;
         walk.ahead = 0;
-        status = ringx__tell(plan->comm, ringx__peer_expect(plan->data, program->fusion.words, plan->stream));
+        status = ringx__peer_expect(plan->data, program->fusion.words, plan->stream);
     }
     if (status == RINGX_OK)
         status = plan->device->walk(plan->lanes, &walk);

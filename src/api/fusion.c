@@ -3,8 +3,9 @@
  * between the own keys and others', and no launch but the last has an end at which multiprocessors wait for each other.
  *
  * Possible where the kernel can (awaits_keys) and transfers need no multiprocessor, which that kernel would not give
- * them: copies by the ranks that have the keys, from the caller's tensors.  Decided anew for each pass, which else runs
- * the attends one after the other; the steps, their order and their waits are the schedule's in both. */
+ * them: copies by the ranks that have the keys, from the caller's tensors, not those of a graph.  Decided anew for each
+ * pass, which else runs the attends one after the other; the steps, their order and their waits are the schedule's in
+ * both. */
 #include <stdlib.h>
 
 #include "api/plan.h"
@@ -50,7 +51,7 @@ ringx_status ringx__fusion_prepare(ringx_program *p)
     if (!can_fuse(s))
         return RINGX_OK;
     size_t runs = (attends + 1) * RINGX_MAX_RUNS;
-    f->wait = calloc(attends, sizeof *f->wait);
+    f->wait = calloc(1, sizeof *f->wait);
     f->word = calloc(transfers + attends, sizeof *f->word);
     f->live = calloc(RINGX_MAX_RUNS * runs, 1);
     f->key = calloc(runs, sizeof *f->key);
@@ -65,8 +66,9 @@ ringx_status ringx__fusion_prepare(ringx_program *p)
     size_t n = 0;
     for (int i = 0; i < count; i++)
         n += live_of(s, &query[i], f->live + n);
-    f->track = ringx__schedule_track(s);
+    f->track = p->track;
     f->track.wait[RINGX_COMPUTE_LANE] = f->wait;
+    f->track.count[RINGX_COMPUTE_LANE] = 1;
     f->words = attends;
     return RINGX_OK;
 }
@@ -92,7 +94,8 @@ bool ringx__fuses(const ringx_execution *e)
 {
     const ringx_plan *plan = e->plan;
     ringx_job job;
-    if (!e->program->fusion.words || !plan->peer || !ringx__peer_carries(plan->data, false) || !all_direct(e))
+    if (!e->program->fusion.words || !plan->peer || !ringx__peer_carries(plan->data, false) || !all_direct(e) ||
+        plan->device->peer->captures(plan->stream))
         return false;
     ringx__fused_job(e, NULL, &job);
     return plan->choice.kernel->awaits_keys(&job);

@@ -15,8 +15,8 @@ typedef struct ringx_pairs { /* of one ATTEND or GRAD step: which (query run, ke
 typedef struct ringx_fusion { /* the attends of a pass as one kernel (fusion.c) */
     size_t words;             /* that tell it what has arrived, one an attend; 0: cannot be */
     bool on;                  /* in the pass under way */
-    ringx_track track;
-    uint32_t *wait;       /* the computation lane's: none */
+    ringx_track track;        /* only the first attend, which waits for nothing */
+    uint32_t *wait;
     uint8_t *word;        /* by step: one more than the word of the attend that needs no later transfer; 0: none */
     uint8_t *live;        /* [query runs][key runs] */
     ringx_key_slice *key; /* room for its key slices */
@@ -25,7 +25,9 @@ typedef struct ringx_fusion { /* the attends of a pass as one kernel (fusion.c) 
 typedef struct ringx_program { /* one direction, ready to run */
     ringx_schedule schedule;
     ringx_fusion fusion;
-    ringx_track track;
+    ringx_track track; /* without what is needless */
+    uint32_t *places;  /* its arrays */
+    uint8_t *awaited;
     ringx_pairs *pairs; /* by step */
     uint8_t *live;
     uint8_t *fresh;           /* by operand: dK,dV that a grad starts */
@@ -79,6 +81,8 @@ ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t step, void 
 /* Can the block that a pack would make be sent from the caller's tensors, by who has it? */
 bool ringx__step_sent_directly(const ringx_execution *e, uint32_t packing);
 void ringx__fused_job(const ringx_execution *e, void *stream, ringx_job *job);
+
+ringx_status ringx__track_prepare(ringx_program *program);
 
 ringx_status ringx__fusion_prepare(ringx_program *program);
 void ringx__fusion_free(ringx_fusion *fusion);

@@ -241,8 +241,8 @@ ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel
     if (kernel->ends_keys)
         find_ends(p);
     find_sent(p);
+    RINGX_TRY(ringx__track_prepare(p));
     RINGX_TRY(ringx__fusion_prepare(p));
-    p->track = ringx__schedule_track(s);
     p->traffic = ringx__schedule_traffic(s);
     return RINGX_OK;
 }
@@ -251,6 +251,8 @@ void ringx__program_free(ringx_program *p)
 {
     ringx__schedule_free(&p->schedule);
     ringx__fusion_free(&p->fusion);
+    free(p->places);
+    free(p->awaited);
     free(p->pairs);
     free(p->live);
     free(p->fresh);

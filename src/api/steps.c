@@ -317,12 +317,9 @@ void ringx__fused_job(const ringx_execution *e, void *stream, ringx_job *job)
                        .stream = stream};
 }
 
-/* The first attend does all. */
-static ringx_status attend_fused(const ringx_execution *e, uint32_t number, void *stream)
+static ringx_status attend_fused(const ringx_execution *e, void *stream)
 {
     ringx_job job;
-    if (number != e->program->schedule.lane_step[RINGX_COMPUTE_LANE][0])
-        return RINGX_OK;
     ringx__fused_job(e, stream, &job);
     return e->plan->choice.kernel->forward(&job);
 }
@@ -333,7 +330,7 @@ static ringx_status run_tiles(const ringx_execution *e, uint32_t number, void *s
     const ringx_step *step = &e->program->schedule.steps[number];
     const ringx_pairs *pairs = &e->program->pairs[number];
     if (e->program->fusion.on)
-        return attend_fused(e, number, stream);
+        return attend_fused(e, stream);
     if (!pairs->any && step->op == RINGX_GRAD)
         return grad_nothing(e, step, stream);
     if (!pairs->any && !step->fresh && !step->final)
@@ -452,12 +449,12 @@ ringx_status ringx__step_compute(const ringx_execution *e, uint32_t number, void
         return ops->delta(shape, plan->local_tokens, a->heads, view_of(e, a, 0), view_of(e, b, 1),
                           block_rows(e, b + 1, 0), threads, stream);
     case RINGX_CLEAR:
-        return e->program->needless[number] ? RINGX_OK : clear(e, a, stream);
+        return clear(e, a, stream);
     case RINGX_ADD:
         return ops->add((size_t)a->bytes / sizeof(float), (float *)(void *)address(e, a),
                         (float *)(void *)address(e, b), threads, stream);
     case RINGX_STORE:
-        return e->program->needless[number] ? RINGX_OK : store(e, a, b, threads, stream);
+        return store(e, a, b, threads, stream);
     default:
         RINGX_FAIL(RINGX_INTERNAL, "%s is no computation", ringx__op_name((ringx_op)step->op));
     }
@@ -572,8 +569,6 @@ ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t number, voi
     ringx_comm *comm = plan->data;
     if (step->op == RINGX_PACK)
         return pack(e, number, stream);
-    if (step->op == RINGX_UNPACK && e->program->needless[number])
-        return RINGX_OK;
     if (step->op == RINGX_UNPACK)
         return step->operands == 3 ? store_sum(e, a, a + 2, stream) : store(e, a, a + 1, 1, stream);
     if (step->op == RINGX_CONVERT)

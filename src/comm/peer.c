@@ -346,8 +346,8 @@ const uint32_t *ringx__peer_words(const ringx_comm *peer)
 
 ringx_status ringx__peer_expect(ringx_comm *peer, size_t words, void *stream)
 {
-    const ringx_peer *c = (const ringx_peer *)peer;
-    return c->device->peer->clear(c->words + RINGX_WORDS * (size_t)c->base.ranks, words, stream);
+    ringx_peer *c = (ringx_peer *)peer;
+    return ringx__peer_told(c, c->device->peer->clear(c->words + RINGX_WORDS * (size_t)c->base.ranks, words, stream));
 }
 
 ringx_status ringx__peer_arrived(ringx_comm *peer, int word, void *stream)

@@ -157,7 +157,10 @@ static ringx_status enqueue_step(void *context, uint32_t step, int lane, void *u
     if (lanes->timed)
         CUDA_TRY(cudaEventRecord(lanes->begin[step], stream));
     RINGX_TRY(q->walk->run(q->walk->context, step, lane, stream));
-    CUDA_TRY(cudaEventRecord(lanes->end[step], stream));
+    /* The ends of transfers tell which one is stuck. */
+    const uint8_t *awaited = q->walk->track->awaited;
+    if (lane == RINGX_COMM_LANE || lanes->timed || !awaited || awaited[step])
+        CUDA_TRY(cudaEventRecord(lanes->end[step], stream));
     return RINGX_OK;
 }
 

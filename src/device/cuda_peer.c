@@ -170,6 +170,12 @@ static ringx_status cuda_await(uint32_t *word, void *stream)
     return enqueue(ops, 2, stream, "waiting for another rank");
 }
 
+static bool cuda_captures(void *stream)
+{
+    enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    return cudaStreamIsCapturing((cudaStream_t)stream, &status) != cudaSuccess || status != cudaStreamCaptureStatusNone;
+}
+
 static ringx_status cuda_clear(uint32_t *words, size_t count, void *stream)
 {
     CUstreamBatchMemOpParams ops[16];
@@ -205,6 +211,7 @@ const ringx_peer_ops ringx__peer_cuda = {
     .copy_rows = cuda_copy_rows,
     .signal = cuda_signal,
     .await = cuda_await,
+    .captures = cuda_captures,
     .clear = cuda_clear,
     .release = cuda_release,
 };

@@ -14,6 +14,7 @@ typedef struct ringx_track {
     const uint32_t *step[RINGX_LANES]; /* step numbers, in the order the lane runs them */
     const uint32_t *wait[RINGX_LANES]; /* steps of the other lane that must be done first */
     size_t count[RINGX_LANES];
+    const uint8_t *awaited; /* by step number: does the other lane wait for it?  NULL: perhaps */
 } ringx_track;
 
 typedef struct ringx_stamp { /* seconds since the execute began */
@@ -57,6 +58,8 @@ typedef struct ringx_peer_ops {
      * its own is set, and clears it. */
     ringx_status (*signal)(uint32_t *word, void *stream);
     ringx_status (*await)(uint32_t *word, void *stream);
+    /* Is what is enqueued kept for a graph, whose copies may be kernels? */
+    bool (*captures)(void *stream);
     /* The stream clears words of this rank, at most 16. */
     ringx_status (*clear)(uint32_t *words, size_t count, void *stream);
     /* Sets words of this rank until its stream has nothing left to wait for, or seconds have passed. */

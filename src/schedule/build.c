@@ -231,14 +231,3 @@ void ringx__schedule_free(ringx_schedule *s)
     }
     *s = (ringx_schedule){.status = RINGX_OK};
 }
-
-ringx_track ringx__schedule_track(const ringx_schedule *s)
-{
-    ringx_track track;
-    for (int lane = 0; lane < RINGX_LANES; lane++) {
-        track.step[lane] = s->lane_step[lane];
-        track.wait[lane] = s->lane_wait[lane];
-        track.count[lane] = s->lane_count[lane];
-    }
-    return track;
-}

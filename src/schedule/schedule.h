@@ -181,7 +181,6 @@ int64_t ringx__slice_begin(int64_t heads, const ringx_slicing *cut, int i, bool 
 ringx_status ringx__schedule_build(ringx_schedule *schedule, ringx_emit emit, const ringx_geometry *geometry,
                                    bool backward);
 void ringx__schedule_free(ringx_schedule *schedule);
-ringx_track ringx__schedule_track(const ringx_schedule *schedule);
 
 /* Sorts the lanes, places buffers, infers waits.  Fails (RINGX_INTERNAL) if the lanes' order contradicts a dependency.
  */

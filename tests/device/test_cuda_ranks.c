@@ -13,6 +13,7 @@
 #endif
 
 enum { RANKS = 2, REPLAYS = 100, GOOD_RUNS = 3, PATIENCE_S = 6 };
+enum { MOST_S = 60 }; /* a rank that hangs ends then */
 
 typedef enum way { KILLED, STOPPED, ILLEGAL } way;
 
@@ -71,6 +72,7 @@ static ringx_status replay(int rank, const char *preset)
     ringx_comm *comm;
     cuda_case c;
     ringx_problem p = problem_of();
+    alarm(MOST_S);
     RINGX_TRY(meet(rank, &comm));
     RINGX_TRY(case_create(&c, &p, preset, PATIENCE_S, comm));
     ringx_status status = case_replay(&c, REPLAYS);
@@ -125,6 +127,7 @@ static ringx_status run_on(int rank, way how, double *seconds)
     cuda_case c;
     ringx_problem p = problem_of();
     double begin = 0;
+    alarm(MOST_S);
     RINGX_TRY(meet(rank, &comm));
     RINGX_TRY(case_create(&c, &p, "ringX3", PATIENCE_S, comm));
     ringx_status status = RINGX_OK;

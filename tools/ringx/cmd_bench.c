@@ -167,11 +167,12 @@ static void add_row(const bench_job *job, const char *preset, int pass, const me
 }
 
 /* One rank on the whole sequence with the threads that all ranks of the process have together: of ranks that are
- * processes, this rank's threads alone. */
+ * processes, this rank's threads alone; where each has a GPU, each does, and the slowest one's time counts. */
 static int measure_baseline(crew *c, bench_job *job)
 {
+    const bool each = c->nccl && !c->in_process;
     int code = CODE_GOOD;
-    if (c->rank == 0) {
+    if (c->rank == 0 || each) {
         const settings *s = job->settings;
         crew *solo;
         settings alone = *s;
@@ -184,11 +185,14 @@ static int measure_baseline(crew *c, bench_job *job)
         code = crew_threads_create(COMM_SELF, 1, NULL, &solo);
         if (!code)
             code = measure(solo, &alone, &o, &job->baseline, NULL);
-        if (!code)
-            job->first = job->baseline;
         crew_threads_destroy(solo);
     }
-    return crew_agree(c, code);
+    code = crew_agree(c, code);
+    for (int pass = 0; pass < PASSES && !code && each; pass++)
+        crew_max(c, &job->baseline.pass[pass].median_s, 1);
+    if (c->rank == 0)
+        job->first = job->baseline;
+    return code;
 }
 
 static int forecast(const settings *s, const char *preset, int ranks, int threads, double seconds[PASSES])
