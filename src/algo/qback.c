@@ -10,7 +10,7 @@
  * Tiles are as long as one rank's alone, however many ranks there are.
  *
  * Wire     (N-1)·(Q + O + 2L + dQ): less than (N-1)·(KV + dKV) where a key head has one query head.
- * Memory   O(local): the own queries and lookahead+1 others', as many dQ, and dK,dV. */
+ * Memory   O(local): the own queries and lookahead+1 others', 2·lookahead+1 dQ of both, and dK,dV. */
 #include "algo/algo.h"
 
 bool ringx__queries_travel(const ringx_geometry *g)
@@ -52,11 +52,11 @@ void ringx__queries_backward(ringx_schedule *s, const ringx_geometry *g)
     bool joins = ringx__own_joins(g), last = ringx__own_last(g);
     ringx__stage(s);
     ringx_span q = ringx__user(s, RINGX_QDO), kv = ringx__user(s, RINGX_KV);
-    ringx_span own = ringx__block(s, "dq", 1, RINGX_DQ, g->rank);
+    ringx_span own = ringx__block(s, "dq", 2, RINGX_DQ, g->rank);
     ringx_span dkv = ringx__block(s, "dkv", 1, RINGX_DKV, g->rank);
     ringx_span packed = ringx__block(s, "qdo own", 1, RINGX_QDO, g->rank);
+    ringx__wipe(s, own); /* the first slice's beside delta */
     ringx__pack_early(s, g, packed);
-    ringx__clear(s, own);
     ringx__clear(s, dkv);
     if (!joins)
         ringx__grad(s, &q, &own, 1, &kv, &dkv, 1);
@@ -66,9 +66,9 @@ void ringx__queries_backward(ringx_schedule *s, const ringx_geometry *g)
         if (!(joins && i == 1))
             ringx__stage(s);
         ringx_span queries[2] = {q, exchanged(s, g, packed, i)};
-        ringx_span dqs[2] = {own, ringx__block(s, "dq of others", 1, RINGX_DQ, ringx__around(g, -i))};
+        ringx_span dqs[2] = {own, ringx__block(s, "dq of others", 2, RINGX_DQ, ringx__around(g, -i))};
         int first = joins && !last && i == 1 ? 0 : 1;
-        ringx__clear(s, dqs[1]);
+        ringx__wipe(s, dqs[1]);
         ringx__grad(s, queries + first, dqs + first, 2 - first, &kv, &dkv, 1);
         if (!partial.fresh)
             ringx__add(s, partial, own, 0);

@@ -569,6 +569,8 @@ ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t number, voi
     ringx_comm *comm = plan->data;
     if (step->op == RINGX_PACK)
         return pack(e, number, stream);
+    if (step->op == RINGX_WIPE)
+        return clear(e, a, stream);
     if (step->op == RINGX_UNPACK)
         return step->operands == 3 ? store_sum(e, a, a + 2, stream) : store(e, a, a + 1, 1, stream);
     if (step->op == RINGX_CONVERT)

@@ -17,6 +17,7 @@ static const struct {
     [RINGX_ALLREDUCE_MAX] = {"allreduce-max", RINGX_COMM_LANE},
     [RINGX_UNPACK] = {"unpack", RINGX_COMM_LANE},
     [RINGX_CONVERT] = {"convert", RINGX_COMM_LANE},
+    [RINGX_WIPE] = {"wipe", RINGX_COMM_LANE},
     [RINGX_ATTEND] = {"attend", RINGX_COMPUTE_LANE},
     [RINGX_FINISH] = {"finish", RINGX_COMPUTE_LANE},
     [RINGX_RESCALE] = {"rescale", RINGX_COMPUTE_LANE},
@@ -90,7 +91,7 @@ static uint64_t reduced_bytes(const ringx_schedule *s, const ringx_operand *o)
 bool ringx__step_transfers(const ringx_step *step)
 {
     return step->lane == RINGX_COMM_LANE && step->op != RINGX_PACK && step->op != RINGX_UNPACK &&
-           step->op != RINGX_CONVERT;
+           step->op != RINGX_CONVERT && step->op != RINGX_WIPE;
 }
 
 uint64_t ringx__step_wire_bytes(const ringx_schedule *s, const ringx_step *step)

@@ -29,7 +29,7 @@ static const char *const colours[RINGX_OPS] = {
     [RINGX_CONVERT] = "#c5d3e0",   [RINGX_ALLREDUCE_MAX] = "#c39bd3", [RINGX_UNPACK] = "#7fb3d5",
     [RINGX_ATTEND] = "#f28e2b",    [RINGX_FINISH] = "#e9c46a",        [RINGX_RESCALE] = "#c9a227",
     [RINGX_DELTA_] = "#b8b0a8",    [RINGX_CLEAR] = "#d8d3cd",         [RINGX_GRAD] = "#e15759",
-    [RINGX_ADD] = "#a0785a",       [RINGX_STORE] = "#cfa37f",
+    [RINGX_ADD] = "#a0785a",       [RINGX_STORE] = "#cfa37f",         [RINGX_WIPE] = "#dfe6ea",
 };
 
 void ringx__write_xml(FILE *file, const char *text)

@@ -403,6 +403,12 @@ void ringx__clear(ringx_schedule *s, ringx_span block)
     operand(s, block, RINGX_OUT_, -1);
 }
 
+void ringx__wipe(ringx_schedule *s, ringx_span block)
+{
+    begin(s, RINGX_WIPE, -1);
+    operand(s, block, RINGX_OUT_, -1);
+}
+
 void ringx__grad(ringx_schedule *s, const ringx_span *queries, const ringx_span *dqs, int n_queries,
                  const ringx_span *keys, const ringx_span *dkvs, int n_keys)
 {

@@ -58,6 +58,9 @@ void ringx__finish(ringx_schedule *s, const ringx_span *states, const ringx_span
 void ringx__finish_sum(ringx_schedule *s, const ringx_span *states, int count, ringx_span out, int shift);
 void ringx__rescale(ringx_schedule *s, ringx_span state, ringx_span top, int shift);
 void ringx__clear(ringx_schedule *s, ringx_span block);
+/* The same beside the stage before: of two slots that take turns the last use would not be over then, of three it is.
+ */
+void ringx__wipe(ringx_schedule *s, ringx_span block);
 /* queries: QDO, the caller's own first; dqs[i] belongs to queries[i], dkvs[i] to keys[i]. */
 void ringx__grad(ringx_schedule *s, const ringx_span *queries, const ringx_span *dqs, int n_queries,
                  const ringx_span *keys, const ringx_span *dkvs, int n_keys);

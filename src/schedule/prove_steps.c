@@ -353,6 +353,7 @@ ringx_status ringx__prove_local(ringx_prover *p, int rank, uint32_t number)
     case RINGX_DELTA_:
         return delta(p, rank, number, o, s->operands);
     case RINGX_CLEAR:
+    case RINGX_WIPE:
         return clear(p, rank, number, o, s->operands);
     case RINGX_GRAD:
         return grad(p, rank, number, o, s->operands);

@@ -54,6 +54,7 @@ typedef enum ringx_op {
     RINGX_ALLREDUCE_MAX,  /* in: m of STATE; out: TOP */
     RINGX_UNPACK,         /* in: block, or two of DQ or DKV, whose sum it is; out: user.  OUT, DQ, DKV */
     RINGX_CONVERT,        /* in: block; out: the same block, one of the two narrow */
+    RINGX_WIPE,           /* as CLEAR, on the communication lane */
     /* computation lane */
     RINGX_ATTEND,  /* in: queries, keys; inout: states (out only if fresh); out: OUT blocks or user, if final */
     RINGX_FINISH,  /* in: STATE, several of which are folded together; out: OUT block or user */

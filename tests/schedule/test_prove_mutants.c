@@ -100,6 +100,7 @@ static bool is_idempotent(const ringx_schedule *s, const ringx_step *step)
     switch (step->op) {
     case RINGX_PACK:
     case RINGX_CLEAR:
+    case RINGX_WIPE:
     case RINGX_DELTA_:
     case RINGX_RESCALE:
     case RINGX_CONVERT:
