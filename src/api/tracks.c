@@ -32,12 +32,15 @@ ringx_status ringx__track_prepare(ringx_program *p)
     for (int lane = 0; lane < RINGX_LANES; lane++) {
         uint32_t *step = at, *wait = at + kept[lane][s->lane_count[lane]];
         size_t m = 0;
+        uint32_t most = 0; /* a step relies on what those before it in its lane have waited for */
         for (size_t i = 0; i < s->lane_count[lane]; i++) {
-            uint32_t number = s->lane_step[lane][i];
+            uint32_t number = s->lane_step[lane][i], needs = kept[1 - lane][s->lane_wait[lane][i]];
+            most = needs > most ? needs : most;
             if (p->needless[number])
                 continue;
             step[m] = number;
-            wait[m++] = kept[1 - lane][s->lane_wait[lane][i]];
+            wait[m++] = most;
+            most = 0;
         }
         p->track.step[lane] = step;
         p->track.wait[lane] = wait;

@@ -120,6 +120,38 @@ static void expect_left_out(const ringx_program *p, const world *w, const char *
     }
 }
 
+static uint32_t larger(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+/* A step that is run comes after the same steps of the other lane as in the schedule, but for those that are not run:
+ * what it has waited for is what it and all before it in its lane wait for. */
+static void expect_same_waits(const ringx_program *p, const char *what)
+{
+    const ringx_schedule *s = &p->schedule;
+    for (int lane = 0; lane < RINGX_LANES; lane++) {
+        const int other = 1 - lane;
+        uint32_t planned = 0, waited = 0;
+        size_t m = 0;
+        for (size_t i = 0; i < s->lane_count[lane]; i++) {
+            uint32_t number = s->lane_step[lane][i], run = 0;
+            planned = larger(planned, s->lane_wait[lane][i]);
+            if (p->needless[number])
+                continue;
+            assert_true(m < p->track.count[lane] && p->track.step[lane][m] == number);
+            waited = larger(waited, p->track.wait[lane][m++]);
+            for (uint32_t j = 0; j < planned; j++)
+                run += !p->needless[s->lane_step[other][j]];
+            if (waited != run)
+                fail_msg("%s: step %u waits for %u steps of the other lane, not %u", what, number, waited, run);
+            if (run && !p->awaited[p->track.step[other][run - 1]])
+                fail_msg("%s: nobody tells step %u of the end of %u", what, number, p->track.step[other][run - 1]);
+        }
+        assert_int_equal(m, p->track.count[lane]);
+    }
+}
+
 static void check(world *w)
 {
     char what[160];
@@ -136,6 +168,7 @@ static void check(world *w)
         assert_int_equal(ringx__program_prepare(&p, &kernel, false), RINGX_OK);
         walk(&p, what);
         expect_left_out(&p, w, what);
+        expect_same_waits(&p, what);
         ringx__program_free(&p);
     }
     world_free(w);

@@ -30,7 +30,7 @@ static int call_linear(const nn_context *on, trial *t, const void *sizes)
 
 static void linear(linear_case c)
 {
-    trial t = {.name = "linear"};
+    trial t = {.name = "linear", .least = 1}; /* the terms, which may cancel */
     snprintf(t.shape, sizeof t.shape, "tokens %lld in %lld out %lld padding %lld x %s w %s y %s dy %s dx %s%s%s",
              (long long)c.tokens, (long long)c.in, (long long)c.out, (long long)c.padding, dtype_name(c.x),
              dtype_name(c.w), dtype_name(c.y), dtype_name(c.dy), dtype_name(c.dx), c.bias ? " bias" : "",
