@@ -24,7 +24,7 @@ case $what in
 build)
     core
     ls "$root"/src/kernel/cuda_*.cu "$root"/tests/kernel/cuda_*.cu | xargs -P "${JOBS:-2}" -I{} sh -c '
-        nvcc -std=c++17 -O3 -gencode='"$arch"' -Xptxas -v -I'"$root"'/src -I'"$root"'/include \
+        nvcc -std=c++17 -O3 -lineinfo -gencode='"$arch"' -Xptxas -v -I'"$root"'/src -I'"$root"'/include \
             -Xcompiler -fPIC,-Wall,-Wextra -c {} -o '"$dir"'/$(basename {} .cu).o > '"$dir"'/$(basename {} .cu).log 2>&1 ||
             { cat '"$dir"'/$(basename {} .cu).log; exit 255; }'
     nvcc -cudart static -o "$dir/cuda_check" "$dir"/*.o

@@ -450,10 +450,8 @@ __device__ __forceinline__ void forward_consume(const ringx_sm90_forward_params 
                 x.round_weights();
             }
         }
-        int work = edge->work; /* the slot may be overwritten after the arrival */
-        __syncwarp();
-        if (lane == 0)
-            mbar_arrive(q_empty);
+        int work = edge->work; /* the slot may be overwritten after the arrival of all who read it */
+        mbar_arrive(q_empty);
         if (any) {
             mbar_wait(v_full + 8 * (v_count % C::STAGES), v_count / C::STAGES & 1);
             values();
@@ -480,7 +478,7 @@ __global__ void __launch_bounds__(C::THREADS, 1) ringx_sm90_forward(const __grid
     if (threadIdx.x == 0) {
         uint32_t bar = smem + C::BARS_AT;
         mbar_init(bar, 1);
-        mbar_init(bar + 8, 4 * C::CONSUMERS);
+        mbar_init(bar + 8, 128 * C::CONSUMERS);
         for (int i = 0; i < C::STAGES; i++) {
             mbar_init(bar + 16 + 8 * i, 1);
             mbar_init(bar + 16 + 8 * (C::STAGES + i), 4 * C::CONSUMERS);
