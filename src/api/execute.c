@@ -127,12 +127,12 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
                        .context = &execution,
                        .stamps = program->stamps,
                        .timing = &program->timing,
+                       .pass = backward,
                        .one_lane = plan->one_lane,
                        .compute_first = plan->peer && ringx__peer_reaches(plan->data)};
     walk.ahead = walk.compute_first ? first_packs(&program->schedule) : 0;
     walk.waits_ahead = !backward; /* what comes first in a backward leaves room */
     plan->args = args;
-    plan->last = program;
     if (plan->peer)
         ringx__peer_begin(plan->data, backward);
     program->fusion.on = ringx__fuses(&execution);
@@ -174,14 +174,16 @@ ringx_status ringx_plan_wait(ringx_plan *plan)
     if (!plan)
         RINGX_FAIL(RINGX_INVALID, "plan is NULL; ringx_plan_create makes one");
     int64_t stuck;
-    ringx_status status = plan->device->settle(plan->lanes, plan->deadline_s, poll_ranks, plan, &stuck);
+    int pass;
+    ringx_status status = plan->device->settle(plan->lanes, plan->deadline_s, poll_ranks, plan, &stuck, &pass);
     if (status == RINGX_OK)
         return RINGX_OK;
     char text[160];
-    snprintf(text, sizeof text, "%s%s", plan->last == &plan->backward ? "backward" : "forward",
+    snprintf(text, sizeof text, "%s%s", pass ? "backward" : "forward",
              status == RINGX_DEVICE ? "" : ", after its last transfer");
     if (stuck >= 0)
-        ringx__step_describe(&plan->last->schedule, (size_t)stuck, text, sizeof text);
+        ringx__step_describe(pass ? &plan->backward.schedule : &plan->forward.schedule, (size_t)stuck, text,
+                             sizeof text);
     ringx_status why = status == RINGX_STALLED ? ringx__comm_roll_call(plan->data, text) : RINGX_OK;
     status = why != RINGX_OK ? why : ringx__context(status, "%s", text);
     if (plan->comm->ranks > 1)

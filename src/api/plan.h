@@ -58,7 +58,7 @@ struct ringx_plan {
     const ringx_device_ops *device;
     const ringx_rowops *rowops;
     ringx_lanes *lanes;
-    ringx_program forward, backward, *last; /* last: executed most recently */
+    ringx_program forward, backward;
     int64_t local_tokens;
     size_t schedule_bytes, workspace_bytes; /* kernel scratch lies between them */
     const ringx_args *args;                 /* while executing */

@@ -15,16 +15,18 @@
 extern const ringx_device_ops ringx__device_cpu;
 extern const ringx_peer_ops ringx__peer_cuda;
 
+enum { PASSES = 2 };
+
 struct ringx_lanes {
     ringx_lanes *host;
     int device;
     cudaStream_t stream[RINGX_LANES];
-    cudaEvent_t fork;
-    cudaEvent_t *begin, *end; /* by step; begin only if timed */
     size_t steps;
     bool timed;
-    const ringx_walk *walk; /* the last one, until settled */
-    ringx_walk last;
+    cudaEvent_t *begin[PASSES], *end[PASSES], fork[PASSES]; /* by step; begin only if timed */
+    ringx_walk walk[PASSES];                                /* the last one of each pass */
+    bool pending[PASSES];                                   /* it is not settled */
+    int recent;                                             /* the pass of the last one */
 };
 
 static ringx_status failed(cudaError_t error, const char *what)
@@ -72,20 +74,34 @@ static ringx_status cuda_use(int index)
     return RINGX_OK;
 }
 
-static ringx_status make_events(ringx_lanes *lanes)
+static ringx_status make_events(ringx_lanes *lanes, int pass)
 {
     unsigned flags = lanes->timed ? cudaEventDefault : cudaEventDisableTiming;
-    lanes->end = calloc(lanes->steps + 1, sizeof(cudaEvent_t));
-    lanes->begin = calloc(lanes->steps + 1, sizeof(cudaEvent_t));
-    if (!lanes->end || !lanes->begin)
+    lanes->end[pass] = calloc(lanes->steps + 1, sizeof(cudaEvent_t));
+    lanes->begin[pass] = calloc(lanes->steps + 1, sizeof(cudaEvent_t));
+    if (!lanes->end[pass] || !lanes->begin[pass])
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu events", lanes->steps);
-    CUDA_TRY(cudaEventCreateWithFlags(&lanes->fork, flags));
+    CUDA_TRY(cudaEventCreateWithFlags(&lanes->fork[pass], flags));
     for (size_t i = 0; i < lanes->steps; i++) {
-        CUDA_TRY(cudaEventCreateWithFlags(&lanes->end[i], flags));
+        CUDA_TRY(cudaEventCreateWithFlags(&lanes->end[pass][i], flags));
         if (lanes->timed)
-            CUDA_TRY(cudaEventCreateWithFlags(&lanes->begin[i], flags));
+            CUDA_TRY(cudaEventCreateWithFlags(&lanes->begin[pass][i], flags));
     }
     return RINGX_OK;
+}
+
+static void free_events(ringx_lanes *lanes, int pass)
+{
+    for (size_t i = 0; i < lanes->steps; i++) {
+        if (lanes->end[pass] && lanes->end[pass][i])
+            cudaEventDestroy(lanes->end[pass][i]);
+        if (lanes->begin[pass] && lanes->begin[pass][i])
+            cudaEventDestroy(lanes->begin[pass][i]);
+    }
+    if (lanes->fork[pass])
+        cudaEventDestroy(lanes->fork[pass]);
+    free(lanes->end[pass]);
+    free(lanes->begin[pass]);
 }
 
 static void cuda_lanes_destroy(ringx_lanes *lanes)
@@ -93,18 +109,10 @@ static void cuda_lanes_destroy(ringx_lanes *lanes)
     if (!lanes)
         return;
     ringx__device_cpu.lanes_destroy(lanes->host);
-    for (size_t i = 0; i < lanes->steps; i++) {
-        if (lanes->end && lanes->end[i])
-            cudaEventDestroy(lanes->end[i]);
-        if (lanes->begin && lanes->begin[i])
-            cudaEventDestroy(lanes->begin[i]);
-    }
-    if (lanes->fork)
-        cudaEventDestroy(lanes->fork);
+    for (int pass = 0; pass < PASSES; pass++)
+        free_events(lanes, pass);
     if (lanes->stream[RINGX_COMM_LANE])
         cudaStreamDestroy(lanes->stream[RINGX_COMM_LANE]);
-    free(lanes->end);
-    free(lanes->begin);
     free(lanes);
 }
 
@@ -115,7 +123,8 @@ static ringx_status fill_lanes(ringx_lanes *lanes, void *stream, bool one_lane)
     CUDA_TRY(cudaDeviceGetStreamPriorityRange(&least, &greatest));
     CUDA_TRY(cudaStreamCreateWithPriority(&lanes->stream[RINGX_COMM_LANE], cudaStreamNonBlocking, greatest));
     lanes->stream[RINGX_COMPUTE_LANE] = (cudaStream_t)stream;
-    RINGX_TRY(make_events(lanes));
+    for (int pass = 0; pass < PASSES; pass++)
+        RINGX_TRY(make_events(lanes, pass));
     return ringx__device_cpu.lanes_create(&lanes->host, NULL, one_lane, lanes->steps, false);
 }
 
@@ -147,20 +156,21 @@ static ringx_status enqueue_step(void *context, uint32_t step, int lane, void *u
     (void)unused;
     enqueue *q = context;
     ringx_lanes *lanes = q->lanes;
+    cudaEvent_t *begin = lanes->begin[q->walk->pass], *end = lanes->end[q->walk->pass];
     cudaStream_t stream = lanes->stream[lane];
     uint32_t wait = q->walk->track->wait[lane][q->next[lane]++];
     if (lane == RINGX_COMPUTE_LANE && q->next[lane] == 1 && q->walk->waits_ahead && wait < q->walk->ahead)
         wait = (uint32_t)q->walk->ahead;
     CUDA_TRY(cudaSetDevice(lanes->device));
     if (wait)
-        CUDA_TRY(cudaStreamWaitEvent(stream, lanes->end[q->walk->track->step[1 - lane][wait - 1]], 0));
+        CUDA_TRY(cudaStreamWaitEvent(stream, end[q->walk->track->step[1 - lane][wait - 1]], 0));
     if (lanes->timed)
-        CUDA_TRY(cudaEventRecord(lanes->begin[step], stream));
+        CUDA_TRY(cudaEventRecord(begin[step], stream));
     RINGX_TRY(q->walk->run(q->walk->context, step, lane, stream));
     /* The ends of transfers tell which one is stuck. */
     const uint8_t *awaited = q->walk->track->awaited;
     if (lane == RINGX_COMM_LANE || lanes->timed || !awaited || awaited[step])
-        CUDA_TRY(cudaEventRecord(lanes->end[step], stream));
+        CUDA_TRY(cudaEventRecord(end[step], stream));
     return RINGX_OK;
 }
 
@@ -174,16 +184,17 @@ static ringx_status cuda_walk(ringx_lanes *lanes, const ringx_walk *walk)
                        .compute_first = walk->compute_first,
                        .ahead = walk->ahead};
     size_t transfers = walk->track->count[RINGX_COMM_LANE];
-    CUDA_TRY(cudaEventRecord(lanes->fork, lanes->stream[RINGX_COMPUTE_LANE]));
+    CUDA_TRY(cudaEventRecord(lanes->fork[walk->pass], lanes->stream[RINGX_COMPUTE_LANE]));
     if (transfers)
-        CUDA_TRY(cudaStreamWaitEvent(lanes->stream[RINGX_COMM_LANE], lanes->fork, 0));
+        CUDA_TRY(cudaStreamWaitEvent(lanes->stream[RINGX_COMM_LANE], lanes->fork[walk->pass], 0));
     RINGX_TRY(ringx__device_cpu.walk(lanes->host, &host));
     if (transfers) {
         uint32_t last = walk->track->step[RINGX_COMM_LANE][transfers - 1];
-        CUDA_TRY(cudaStreamWaitEvent(lanes->stream[RINGX_COMPUTE_LANE], lanes->end[last], 0));
+        CUDA_TRY(cudaStreamWaitEvent(lanes->stream[RINGX_COMPUTE_LANE], lanes->end[walk->pass][last], 0));
     }
-    lanes->last = *walk;
-    lanes->walk = &lanes->last;
+    lanes->walk[walk->pass] = *walk;
+    lanes->pending[walk->pass] = true;
+    lanes->recent = walk->pass;
     return RINGX_OK;
 }
 
@@ -196,12 +207,13 @@ static double seconds(cudaEvent_t from, cudaEvent_t to)
 /* Exposed: the time in which the compute lane had not finished and ran no step. */
 static void measure(ringx_lanes *lanes, const ringx_walk *walk)
 {
+    cudaEvent_t fork = lanes->fork[walk->pass], *begin = lanes->begin[walk->pass], *end = lanes->end[walk->pass];
     ringx_timing timing = {.total_s = 0};
     double busy[RINGX_LANES] = {0, 0};
     for (int lane = 0; lane < RINGX_LANES; lane++)
         for (size_t i = 0; i < walk->track->count[lane]; i++) {
             uint32_t step = walk->track->step[lane][i];
-            ringx_stamp stamp = {seconds(lanes->fork, lanes->begin[step]), seconds(lanes->fork, lanes->end[step])};
+            ringx_stamp stamp = {seconds(fork, begin[step]), seconds(fork, end[step])};
             busy[lane] += stamp.end - stamp.begin;
             timing.total_s = stamp.end > timing.total_s ? stamp.end : timing.total_s;
             if (walk->stamps)
@@ -214,22 +226,28 @@ static void measure(ringx_lanes *lanes, const ringx_walk *walk)
         *walk->timing = timing;
 }
 
-/* The first transfer whose end has not come. */
-static int64_t first_unfinished(const ringx_lanes *lanes)
+/* The first transfer whose end has not come, of the walk that was first. */
+static int64_t first_unfinished(const ringx_lanes *lanes, int *pass)
 {
-    const ringx_track *track = lanes->walk ? lanes->walk->track : NULL;
-    for (size_t i = 0; track && i < track->count[RINGX_COMM_LANE]; i++)
-        if (cudaEventQuery(lanes->end[track->step[RINGX_COMM_LANE][i]]) == cudaErrorNotReady)
-            return track->step[RINGX_COMM_LANE][i];
+    for (int i = 0; i < PASSES; i++) {
+        *pass = i == 0 ? 1 - lanes->recent : lanes->recent;
+        const ringx_track *track = lanes->pending[*pass] ? lanes->walk[*pass].track : NULL;
+        for (size_t t = 0; track && t < track->count[RINGX_COMM_LANE]; t++) {
+            uint32_t step = track->step[RINGX_COMM_LANE][t];
+            if (cudaEventQuery(lanes->end[*pass][step]) == cudaErrorNotReady)
+                return step;
+        }
+    }
     return -1;
 }
 
 static ringx_status cuda_settle(ringx_lanes *lanes, double deadline_s, ringx_status (*poll)(void *context),
-                                void *context, int64_t *stuck)
+                                void *context, int64_t *stuck, int *pass)
 {
     double end = ringx__now() + deadline_s;
     cudaError_t error;
     *stuck = -1;
+    *pass = lanes->recent;
     CUDA_TRY(cudaSetDevice(lanes->device));
     /* The compute stream joined the communication stream at the end of the walk. */
     while ((error = cudaStreamQuery(lanes->stream[RINGX_COMPUTE_LANE])) == cudaErrorNotReady) {
@@ -237,16 +255,18 @@ static ringx_status cuda_settle(ringx_lanes *lanes, double deadline_s, ringx_sta
         if (status == RINGX_OK && ringx__now() > end)
             status = ringx__fail(RINGX_STALLED, "the device did not finish within %g s", deadline_s);
         if (status != RINGX_OK) {
-            *stuck = first_unfinished(lanes);
+            *stuck = first_unfinished(lanes, pass);
             return status;
         }
         sched_yield();
     }
     if (error != cudaSuccess)
         return failed(error, "a kernel or transfer of the last execute");
-    if (lanes->walk && lanes->timed)
-        measure(lanes, lanes->walk);
-    lanes->walk = NULL;
+    for (int i = 0; i < PASSES; i++) {
+        if (lanes->pending[i] && lanes->timed)
+            measure(lanes, &lanes->walk[i]);
+        lanes->pending[i] = false;
+    }
     return RINGX_OK;
 }
 

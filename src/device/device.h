@@ -28,6 +28,7 @@ typedef struct ringx_walk {
     void *context;
     ringx_stamp *stamps; /* indexed by step; NULL: do not record */
     ringx_timing *timing;
+    int pass;           /* 0 or 1: which of two kinds of walks; those of either may be under way */
     bool one_lane;      /* the transport cannot be driven from another thread: interleave on the caller's */
     bool compute_first; /* one lane: computation before transfers, as far as it can go, not after them */
     size_t ahead;       /* compute_first: but after so many steps of communication */
@@ -81,10 +82,10 @@ struct ringx_device_ops {
      * stops at its next step.  Allocates nothing.  CUDA: returns when everything is enqueued. */
     ringx_status (*walk)(ringx_lanes *lanes, const ringx_walk *walk);
     /* Waits until what was walked is done, and completes its stamps and timing.  Polls meanwhile, and fails with the
-     * poll's failure, or with RINGX_STALLED after deadline_s; *stuck is then the first transfer that is not done, else
-     * -1. */
+     * poll's failure, or with RINGX_STALLED after deadline_s; *stuck is then the first transfer that is not done, of
+     * *pass, else -1. */
     ringx_status (*settle)(ringx_lanes *lanes, double deadline_s, ringx_status (*poll)(void *context), void *context,
-                           int64_t *stuck);
+                           int64_t *stuck, int *pass);
     ringx_status (*alloc)(size_t bytes, void **memory); /* aligned to 128 */
     void (*free)(void *memory);
     ringx_status (*copy)(void *to, const void *from, size_t bytes); /* between any two memories; done on return */
