@@ -12,19 +12,27 @@ typedef struct ringx_count { /* what a rank will send */
     uint64_t forward, backward;
 } count;
 
+/* Of the steps that were run: others have no stamps. */
+static uint64_t boxes_of(const ringx_program *program, ringx_box *boxes)
+{
+    uint64_t n = 0;
+    ringx__boxes(&program->schedule, program->stamps, boxes);
+    for (size_t i = 0; i < program->schedule.n_steps; i++)
+        if (boxes[i].end > 0)
+            boxes[n++] = boxes[i];
+    return n;
+}
+
 static ringx_status own_boxes(const ringx_plan *plan, ringx_box **boxes, count *n)
 {
-    const ringx_program *program[] = {&plan->forward, &plan->backward};
-    n->forward = plan->forward.schedule.n_steps;
-    n->backward = plan->forward_only ? 0 : plan->backward.schedule.n_steps;
+    size_t most = plan->forward.schedule.n_steps + (plan->forward_only ? 0 : plan->backward.schedule.n_steps);
     if (!plan->forward.stamps)
         RINGX_FAIL(RINGX_INVALID, "the plan was created without options.timeline; nothing was recorded to draw");
-    *boxes = calloc(n->forward + n->backward + 1, sizeof **boxes);
+    *boxes = calloc(most + 1, sizeof **boxes);
     if (!*boxes)
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory to draw %llu steps", (unsigned long long)(n->forward + n->backward));
-    ringx__boxes(&program[0]->schedule, program[0]->stamps, *boxes);
-    if (n->backward)
-        ringx__boxes(&program[1]->schedule, program[1]->stamps, *boxes + n->forward);
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory to draw %zu steps", most);
+    n->forward = boxes_of(&plan->forward, *boxes);
+    n->backward = plan->forward_only ? 0 : boxes_of(&plan->backward, *boxes + n->forward);
     return RINGX_OK;
 }
 
