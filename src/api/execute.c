@@ -137,9 +137,10 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
         ringx__peer_begin(plan->data, backward);
     program->fusion.on = ringx__fuses(&execution);
     if (program->fusion.on) {
+        program->fusion.unmeasured = true;
         walk.track = &program->fusion.track;
         walk.ahead = 0;
-        status = ringx__peer_expect(plan->data, program->fusion.words, plan->stream);
+        status = ringx__peer_expect(plan->data, plan->stream);
     }
     if (status == RINGX_OK)
         status = plan->device->walk(plan->lanes, &walk);
@@ -169,6 +170,21 @@ static ringx_status poll_ranks(void *context)
     return plan->data->ops->poll(plan->data);
 }
 
+/* What a forward that is one kernel has waited for inside it was exposed, not computation. */
+static ringx_status add_waits(ringx_plan *plan)
+{
+    ringx_fusion *f = &plan->forward.fusion;
+    ringx_timing *t = &plan->forward.timing;
+    uint64_t ns = 0;
+    if (!f->unmeasured || !plan->forward.stamps)
+        return RINGX_OK;
+    f->unmeasured = false;
+    RINGX_TRY(plan->device->copy(&ns, ringx__peer_waited(plan->data), sizeof ns));
+    t->exposed_s += 1e-9 * (double)ns;
+    t->compute_s -= 1e-9 * (double)ns;
+    return RINGX_OK;
+}
+
 ringx_status ringx_plan_wait(ringx_plan *plan)
 {
     if (!plan)
@@ -177,7 +193,7 @@ ringx_status ringx_plan_wait(ringx_plan *plan)
     int pass;
     ringx_status status = plan->device->settle(plan->lanes, plan->deadline_s, poll_ranks, plan, &stuck, &pass);
     if (status == RINGX_OK)
-        return RINGX_OK;
+        return add_waits(plan);
     char text[160];
     snprintf(text, sizeof text, "%s%s", pass ? "backward" : "forward",
              status == RINGX_DEVICE ? "" : ", after its last transfer");

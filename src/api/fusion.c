@@ -95,7 +95,7 @@ bool ringx__fuses(const ringx_execution *e)
     const ringx_plan *plan = e->plan;
     ringx_job job;
     if (!e->program->fusion.words || !plan->peer || !ringx__peer_carries(plan->data, false) || !all_direct(e) ||
-        plan->device->peer->captures(plan->stream))
+        plan->device->peer->serial(plan->stream))
         return false;
     ringx__fused_job(e, NULL, &job);
     return plan->choice.kernel->awaits_keys(&job);

@@ -15,6 +15,7 @@ typedef struct ringx_pairs { /* of one ATTEND or GRAD step: which (query run, ke
 typedef struct ringx_fusion { /* the attends of a pass as one kernel (fusion.c) */
     size_t words;             /* that tell it what has arrived, one an attend; 0: cannot be */
     bool on;                  /* in the pass under way */
+    bool unmeasured;          /* its waits are not in the timing yet */
     ringx_track track;        /* only the first attend, which waits for nothing */
     uint32_t *wait;
     uint8_t *word;        /* by step: one more than the word of the attend that needs no later transfer; 0: none */

@@ -314,7 +314,8 @@ void ringx__fused_job(const ringx_execution *e, void *stream, ringx_job *job)
                        .final = true,
                        .scratch = (char *)plan->args->workspace + plan->schedule_bytes,
                        .threads = plan->choice.threads,
-                       .stream = stream};
+                       .stream = stream,
+                       .waited = e->program->stamps ? ringx__peer_waited(plan->data) : NULL};
 }
 
 static ringx_status attend_fused(const ringx_execution *e, void *stream)

@@ -344,10 +344,17 @@ const uint32_t *ringx__peer_words(const ringx_comm *peer)
     return c->words + RINGX_WORDS * (size_t)c->base.ranks;
 }
 
-ringx_status ringx__peer_expect(ringx_comm *peer, size_t words, void *stream)
+uint64_t *ringx__peer_waited(const ringx_comm *peer)
+{
+    const ringx_peer *c = (const ringx_peer *)peer;
+    return (uint64_t *)(void *)(c->words + RINGX_WORDS * (size_t)c->base.ranks + RINGX_ARRIVALS);
+}
+
+ringx_status ringx__peer_expect(ringx_comm *peer, void *stream)
 {
     ringx_peer *c = (ringx_peer *)peer;
-    return ringx__peer_told(c, c->device->peer->clear(c->words + RINGX_WORDS * (size_t)c->base.ranks, words, stream));
+    return ringx__peer_told(
+        c, c->device->peer->clear(c->words + RINGX_WORDS * (size_t)c->base.ranks, RINGX_ARRIVALS + 2, stream));
 }
 
 ringx_status ringx__peer_arrived(ringx_comm *peer, int word, void *stream)

@@ -28,11 +28,13 @@ void ringx__peer_begin(ringx_comm *peer, int pass);
  * the calls that were noted, in their order, in memory of this workspace. */
 ringx_status ringx__peer_attach(ringx_comm *peer, const ringx_call *call);
 
-/* Words by which a kernel of this rank learns that a transfer has come, RINGX_ARRIVALS of them: they are cleared, in
- * the stream, before any of its transfers; each is set when what the stream did before is done. */
+/* Words by which a kernel of this rank learns that a transfer has come, RINGX_ARRIVALS of them, and a number of
+ * nanoseconds for it to say how long it waited.  All are cleared, in the stream, before any of its transfers; each word
+ * is set when what the stream did before is done. */
 enum { RINGX_ARRIVALS = 8 };
 const uint32_t *ringx__peer_words(const ringx_comm *peer);
-ringx_status ringx__peer_expect(ringx_comm *peer, size_t words, void *stream);
+uint64_t *ringx__peer_waited(const ringx_comm *peer);
+ringx_status ringx__peer_expect(ringx_comm *peer, void *stream);
 ringx_status ringx__peer_arrived(ringx_comm *peer, int word, void *stream);
 
 /* Does any other rank's memory lie open? */

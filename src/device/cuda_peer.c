@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -170,9 +171,12 @@ static ringx_status cuda_await(uint32_t *word, void *stream)
     return enqueue(ops, 2, stream, "waiting for another rank");
 }
 
-static bool cuda_captures(void *stream)
+static bool cuda_serial(void *stream)
 {
+    const char *blocking = getenv("CUDA_LAUNCH_BLOCKING");
     enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    if (blocking && strcmp(blocking, "0") != 0)
+        return true;
     return cudaStreamIsCapturing((cudaStream_t)stream, &status) != cudaSuccess || status != cudaStreamCaptureStatusNone;
 }
 
@@ -211,7 +215,7 @@ const ringx_peer_ops ringx__peer_cuda = {
     .copy_rows = cuda_copy_rows,
     .signal = cuda_signal,
     .await = cuda_await,
-    .captures = cuda_captures,
+    .serial = cuda_serial,
     .clear = cuda_clear,
     .release = cuda_release,
 };

@@ -59,8 +59,9 @@ typedef struct ringx_peer_ops {
      * its own is set, and clears it. */
     ringx_status (*signal)(uint32_t *word, void *stream);
     ringx_status (*await)(uint32_t *word, void *stream);
-    /* Is what is enqueued kept for a graph, whose copies may be kernels? */
-    bool (*captures)(void *stream);
+    /* Does a kernel that waits for a copy keep it from being made?  In a graph, whose copies may be kernels; where each
+     * kernel is waited for when it is launched (CUDA_LAUNCH_BLOCKING). */
+    bool (*serial)(void *stream);
     /* The stream clears words of this rank, at most 16. */
     ringx_status (*clear)(uint32_t *words, size_t count, void *stream);
     /* Sets words of this rank until its stream has nothing left to wait for, or seconds have passed. */

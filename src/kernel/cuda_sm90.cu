@@ -226,6 +226,7 @@ ringx_status forward_piece(const ringx_job *job, const ringx_sm90_variant *v, co
     p.mask = mask;
     p.drop = ringx__cuda_dropout_of(shape);
     p.next_tile = counter;
+    p.waited = (unsigned long long *)job->waited;
     p.heads = (int)job->q_heads;
     p.batch = (int)shape->batch;
     p.q_head = (int)job->q_head;

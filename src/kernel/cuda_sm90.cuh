@@ -51,7 +51,8 @@ struct ringx_sm90_forward_params {
     uint64_t live[RINGX_SM90_QUERIES];
     ringx_cuda_mask mask;
     ringx_cuda_dropout drop;
-    int *next_tile; /* zeroed before the launch */
+    int *next_tile;             /* zeroed before the launch */
+    unsigned long long *waited; /* a job's */
     int queries, keys, heads, batch, q_head, kv_head, group, value_dim;
     int unit; /* of heads that share keys: the columns of a batch that are neighbours */
     ringx_cuda_order order;
@@ -145,13 +146,30 @@ __device__ __forceinline__ void tma_reduce_add(const CUtensorMap *map, uint32_t 
         : "memory");
 }
 
-/* Waits for what a stream of this device sets when a transfer has come, then reads by bulk copies what came. */
-__device__ __forceinline__ void await_arrival(const uint32_t *arrived)
+__device__ __forceinline__ uint32_t load_acquire(const uint32_t *from)
 {
     uint32_t value;
-    do
-        asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(arrived) : "memory");
-    while (value == 0);
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+    return value;
+}
+
+__device__ __forceinline__ unsigned long long nanoseconds()
+{
+    unsigned long long now;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now)::"memory");
+    return now;
+}
+
+/* Waits for what a stream of this device sets when a transfer has come; bulk copies then read what came. */
+__device__ __forceinline__ void await_arrival(const uint32_t *arrived, unsigned long long *waited)
+{
+    if (load_acquire(arrived) == 0) {
+        unsigned long long begin = nanoseconds();
+        while (load_acquire(arrived) == 0)
+            ;
+        if (waited)
+            atomicAdd(waited, (nanoseconds() - begin) / gridDim.x);
+    }
     asm volatile("fence.proxy.async.global;" ::: "memory");
 }
 

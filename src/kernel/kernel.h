@@ -77,6 +77,9 @@ typedef struct ringx_job {
     void *scratch; /* scratch_bytes(...), aligned to 128, contents arbitrary */
     int threads;   /* OpenMP threads to use, >= 1 */
     void *stream;  /* CUDA: cudaStream_t */
+    /* On the device, for kernels that await keys: += nanoseconds that a multiprocessor has waited on average; or NULL
+     */
+    uint64_t *waited;
 } ringx_job;
 
 typedef struct ringx_kernel {

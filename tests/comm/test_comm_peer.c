@@ -54,7 +54,7 @@ static ringx_status fake_await(uint32_t *word, void *stream)
     return RINGX_OK;
 }
 
-static bool fake_captures(void *stream)
+static bool fake_serial(void *stream)
 {
     (void)stream;
     return false;
@@ -81,8 +81,8 @@ static ringx_status fake_copy_rows(void *to, const void *from, size_t width, siz
     return RINGX_OK;
 }
 
-static const ringx_peer_ops fake_peer = {fake_share, fake_open,     fake_close, fake_copy_rows, fake_signal,
-                                         fake_await, fake_captures, fake_clear, fake_release};
+static const ringx_peer_ops fake_peer = {fake_share, fake_open,   fake_close, fake_copy_rows, fake_signal,
+                                         fake_await, fake_serial, fake_clear, fake_release};
 
 static ringx_status add(size_t count, const float *from, float *to, void *stream)
 {

@@ -51,7 +51,7 @@ static inline void fence_proxy_global()
 static inline void fence_mbar_init()
 {
 }
-static inline void await_arrival(const uint32_t *arrived)
+static inline void await_arrival(const uint32_t *arrived, unsigned long long *)
 {
     while (*(const volatile uint32_t *)arrived == 0)
         ringx__emulate_yield("await_arrival");
