@@ -16,7 +16,7 @@ static ringx_status run_step(void *context, uint32_t step, int lane, void *strea
         status = ringx__peer_arrived(e->plan->data, fusion->word[step] - 1, stream);
     if (status == RINGX_OK || ringx__step_transfers(&e->program->schedule.steps[step])) /* the transport tells */
         return status;
-    return ringx__tell(e->plan->comm, status);
+    return ringx__tell(e->plan->data, status);
 }
 
 static ringx_status check_strides(const ringx_plan *plan, const char *name, const ringx_tensor *t, int64_t heads,
@@ -120,7 +120,7 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
 {
     ringx_status status = check_args(plan, args, backward);
     if (status != RINGX_OK)
-        return ringx__tell(plan->comm, status);
+        return ringx__tell(plan->data, status);
     ringx_execution execution = {.plan = plan, .program = program};
     ringx_walk walk = {.track = &program->track,
                        .run = run_step,
@@ -201,8 +201,5 @@ ringx_status ringx_plan_wait(ringx_plan *plan)
         ringx__step_describe(pass ? &plan->backward.schedule : &plan->forward.schedule, (size_t)stuck, text,
                              sizeof text);
     ringx_status why = status == RINGX_STALLED ? ringx__comm_roll_call(plan->data, text) : RINGX_OK;
-    status = why != RINGX_OK ? why : ringx__context(status, "%s", text);
-    if (plan->comm->ranks > 1)
-        plan->data->ops->abort(plan->data, plan->comm->rank, status, ringx_last_error());
-    return status;
+    return ringx__tell(plan->data, why != RINGX_OK ? why : ringx__context(status, "%s", text));
 }

@@ -300,7 +300,8 @@ static ringx_status nodes(ringx_comm *comm, int *node_of_rank, const ringx_call 
     return inner->ops->nodes(inner, node_of_rank, call);
 }
 
-/* After a failure nobody ends the waits in this rank's stream. */
+/* After a failure nobody ends the waits in this rank's stream, nor those of a kernel that fills the GPU.  The others are
+ * told before; the communicator beneath ends after, which may need the GPU. */
 static void release(ringx_peer *c)
 {
     if (!c->attached || c->released || !c->words)
@@ -312,13 +313,18 @@ static void release(ringx_peer *c)
 static void abort_all(ringx_comm *comm, int culprit, ringx_status status, const char *message)
 {
     ringx_peer *c = (ringx_peer *)comm;
-    c->inner->ops->abort(c->inner, culprit, status, message);
+    ringx_comm *host = ringx__comm_host(c->inner);
+    host->ops->abort(host, culprit, status, message);
     release(c);
+    c->inner->ops->abort(c->inner, culprit, status, message);
 }
 
 static ringx_status poll_failure(ringx_comm *comm)
 {
     ringx_peer *c = (ringx_peer *)comm;
+    ringx_comm *host = ringx__comm_host(c->inner);
+    if (host->ops->poll(host) != RINGX_OK)
+        release(c);
     ringx_status status = c->inner->ops->poll(c->inner);
     if (status != RINGX_OK)
         release(c);
@@ -381,8 +387,8 @@ bool ringx__peer_carries(const ringx_comm *peer, bool broadcasts)
 static void destroy(ringx_comm *comm)
 {
     ringx_peer *c = (ringx_peer *)comm;
-    if (c->attached && c->inner->ops->poll(c->inner) != RINGX_OK)
-        release(c);
+    if (c->attached)
+        poll_failure(comm);
     if (c->others)
         ringx__peer_detach(c);
     free(c->others);

@@ -7,8 +7,12 @@
 
 ringx_status ringx__peer_told(ringx_peer *c, ringx_status status)
 {
-    if (status != RINGX_OK)
-        c->inner->ops->abort(c->inner, c->base.rank, status, ringx_last_error());
+    char message[RINGX_MESSAGE_BYTES];
+    if (status == RINGX_OK)
+        return RINGX_OK;
+    ringx__error_take(message, sizeof message);
+    c->base.ops->abort(&c->base, c->base.rank, status, message);
+    ringx__error_put(message);
     return status;
 }
 
