@@ -139,7 +139,8 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
     if (program->fusion.on) {
         program->fusion.unmeasured = true;
         walk.track = &program->fusion.track;
-        walk.ahead = 0;
+        walk.ahead = program->track.wait[RINGX_COMPUTE_LANE][0]; /* the first transfer is soon needed */
+        walk.waits_ahead = false;
         status = ringx__peer_expect(plan->data, plan->stream);
     }
     if (status == RINGX_OK)
