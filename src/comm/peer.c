@@ -300,8 +300,8 @@ static ringx_status nodes(ringx_comm *comm, int *node_of_rank, const ringx_call 
     return inner->ops->nodes(inner, node_of_rank, call);
 }
 
-/* After a failure nobody ends the waits in this rank's stream, nor those of a kernel that fills the GPU.  The others are
- * told before; the communicator beneath ends after, which may need the GPU. */
+/* After a failure nobody ends the waits in this rank's stream, nor those of a kernel that fills the GPU.  The others
+ * are told before; the communicator beneath ends after, which may need the GPU. */
 static void release(ringx_peer *c)
 {
     if (!c->attached || c->released || !c->words)
