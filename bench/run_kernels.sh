@@ -5,6 +5,7 @@
 #   run_kernels.sh build DIR          compile into DIR (nvcc; no GPU needed): cuda_check and libcuda_compare.so
 #   run_kernels.sh emulate DIR        compile for the CPU emulation into DIR (CUDA's headers; no GPU needed)
 #   run_kernels.sh run DIR [OUT]      check, then time beside PyTorch's kernels; logs under OUT
+#   run_kernels.sh sanitize DIR [OUT] small cases under compute-sanitizer's tools, one after the other: alone on the GPU
 #
 # Every program runs under a time limit, so that one that hangs does not take the rest with it.
 set -eu
@@ -57,8 +58,21 @@ run)
     timeout 100 python3 "$root/bench/kernel_compare.py" ./libcuda_compare.so --kernel cuda-mma --shapes 0,1,3 \
         --against fa2 --csv "$out/mma.csv" | tee "$out/compare-mma.txt"
     ;;
+sanitize)
+    # of head_dim 128, 64, 48, 96: causal and full, softcap, dropout, two ranks and more, dK, dV ended by the kernel
+    for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
+        for kernel in cuda-sm90 cuda-mma; do
+            for seed in ${SEEDS:-353 139 347 634 194 222 475}; do
+                log=$out/$tool-$kernel-$seed.txt
+                CUDA_CHECK_AT_ONCE=1 timeout 100 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+                    "$dir/cuda_check" check "$kernel" 1 "$seed" > "$log" 2>&1 && code=0 || code=$?
+                echo "$tool $kernel $seed: exit $code, $(grep -h SUMMARY "$log" || echo 'no summary')"
+            done
+        done
+    done | tee "$out/sanitize.txt"
+    ;;
 *)
-    echo "usage: run_kernels.sh build|emulate|run DIR [OUT]" >&2
+    echo "usage: run_kernels.sh build|emulate|run|sanitize DIR [OUT]" >&2
     exit 2
     ;;
 esac
