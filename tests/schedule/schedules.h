@@ -15,7 +15,7 @@ typedef struct world { /* all ranks on paper */
     ringx_layout layout;
     int ranks, lookahead, slices, first, head_ranks, ranks_per_node;
     ringx_dtype wire;
-    bool taper, joined;
+    bool taper, joined, awaits;
     bool backward;
     ringx_schedule *schedules;
     const ringx_schedule **list;
@@ -42,6 +42,7 @@ static inline ringx_geometry world_geometry(const world *w, int rank)
                             .two_level = w->preset->two_level && w->ranks_per_node > 1 && w->ranks_per_node < w->ranks,
                             .cut = {.slices = w->slices, .first = w->first, .taper = w->taper},
                             .joined = w->joined,
+                            .awaits = w->awaits && !w->backward,
                             .wire = w->wire,
                             .parts = ringx__headswap_parts(&w->shape, w->head_ranks),
                             .shape = &w->shape,
