@@ -134,8 +134,8 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
     walk.waits_ahead = !backward; /* what comes first in a backward leaves room */
     plan->args = args;
     if (plan->peer)
-        ringx__peer_begin(plan->data, backward);
-    program->fusion.on = ringx__fuses(&execution);
+        status = ringx__peer_begin(plan->data, backward);
+    program->fusion.on = status == RINGX_OK && ringx__fuses(&execution);
     if (program->fusion.on) {
         program->fusion.unmeasured = true;
         walk.track = &program->fusion.track;

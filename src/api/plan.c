@@ -358,7 +358,7 @@ static ringx_status record(ringx_plan *plan, ringx_program *program, int pass)
 {
     const ringx_schedule *s = &program->schedule;
     ringx_execution e = {.plan = plan, .program = program};
-    ringx__peer_begin(plan->data, pass);
+    RINGX_TRY(ringx__peer_begin(plan->data, pass));
     for (size_t i = 0; i < s->lane_count[RINGX_COMM_LANE]; i++) {
         uint32_t step = s->lane_step[RINGX_COMM_LANE][i];
         if (ringx__step_transfers(&s->steps[step]))

@@ -336,12 +336,17 @@ static ringx_comm *host_of(ringx_comm *comm)
     return ringx__comm_host(((ringx_peer *)comm)->inner);
 }
 
-void ringx__peer_begin(ringx_comm *peer, int pass)
+ringx_status ringx__peer_begin(ringx_comm *peer, int pass)
 {
     ringx_peer *c = (ringx_peer *)peer;
     c->pass = pass;
     for (int r = 0; r < peer->ranks; r++)
         c->others[r].next = 0;
+    if (!c->released)
+        return RINGX_OK;
+    ringx_status status = c->inner->ops->poll(c->inner);
+    return status != RINGX_OK ? status
+                              : ringx__fail(RINGX_PEER_DIED, "the ranks' memory is out of use after a failure");
 }
 
 const uint32_t *ringx__peer_words(const ringx_comm *peer)

@@ -21,8 +21,10 @@ ringx_status ringx__comm_peer(ringx_comm *inner, ringx_comm *keeper, const ringx
  * nothing: what others will write and read in this workspace is noted, in which order and where. */
 ringx_status ringx__peer_open(ringx_comm *peer, void *workspace, const ringx_call *call);
 
-/* A pass begins: 0 or 1, the lists of calls that are made as wholes. */
-void ringx__peer_begin(ringx_comm *peer, int pass);
+/* A pass begins: 0 or 1, the lists of calls that are made as wholes.  Fails after a failure: nobody would end its
+ * waits.
+ */
+ringx_status ringx__peer_begin(ringx_comm *peer, int pass);
 
 /* Collective: every rank learns where in the others' workspaces it will write and read.  From here on each pass makes
  * the calls that were noted, in their order, in memory of this workspace. */

@@ -198,12 +198,12 @@ static void cuda_release(uint32_t *words, size_t count, void *stream, double sec
         ones[i] = 1;
     if (cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking) != cudaSuccess)
         return;
-    while (cudaStreamQuery((cudaStream_t)stream) == cudaErrorNotReady && ringx__now() < end) {
+    do { /* at least once: for a kernel that waits where the stream does not */
         for (size_t i = 0; i < count; i += 256)
             cudaMemcpyAsync(words + i, ones, (count - i < 256 ? count - i : 256) * sizeof *ones, cudaMemcpyHostToDevice,
                             beside);
         sched_yield();
-    }
+    } while (cudaStreamQuery((cudaStream_t)stream) == cudaErrorNotReady && ringx__now() < end);
     cudaStreamDestroy(beside);
     cudaGetLastError();
 }

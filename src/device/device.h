@@ -64,7 +64,7 @@ typedef struct ringx_peer_ops {
     bool (*serial)(void *stream);
     /* The stream clears words of this rank, at most 16. */
     ringx_status (*clear)(uint32_t *words, size_t count, void *stream);
-    /* Sets words of this rank until its stream has nothing left to wait for, or seconds have passed. */
+    /* Sets words of this rank, once at least, until its stream has nothing left to wait for, or seconds have passed. */
     void (*release)(uint32_t *words, size_t count, void *stream, double seconds);
 } ringx_peer_ops;
 

@@ -139,6 +139,11 @@ static ringx_status run_on(int rank, way how, double *seconds)
             status = case_execute(&c);
     }
     *seconds = ringx__now() - begin;
+    char message[RINGX_MESSAGE_BYTES];
+    ringx__error_take(message, sizeof message);
+    if (case_execute(&c) == RINGX_OK)
+        return ringx__fail(RINGX_INTERNAL, "it goes on after: %s", message);
+    ringx__error_put(message);
     return status; /* what a device that failed holds goes with the process */
 }
 
