@@ -426,7 +426,7 @@ static void test_reach_of_one_side(void **state)
     one_sided = -1;
 }
 
-static atomic_int goes_on; /* ranks that a failure did not end */
+static bool goes_on; /* after a failure */
 
 static void extra_body(rank_thread *self)
 {
@@ -451,7 +451,8 @@ static void extra_body(rank_thread *self)
     int here = 0, all[2];
     if (self->status == RINGX_OK && self->comm->rank == 1)
         note(self, peer->ops->agree(peer, &here, sizeof here, all, &how));
-    goes_on += peer->ops->poll(peer) == RINGX_OK || releases != 1 || ringx__peer_begin(peer, 0) == RINGX_OK;
+    if (self->comm->rank == 0) /* the other one may hear of it before it is attached */
+        goes_on = peer->ops->poll(peer) == RINGX_OK || releases != 1 || ringx__peer_begin(peer, 0) == RINGX_OK;
     peer->ops->destroy(peer);
 }
 
@@ -462,9 +463,9 @@ static void test_more_than_noted(void **state)
     (void)state;
     rank_thread t[MOST_TEST_RANKS];
     one_sided = -1;
-    goes_on = 0;
+    goes_on = true;
     run_ranks(t, 2, NULL, extra_body, NULL);
-    assert_int_equal(goes_on, 0);
+    assert_false(goes_on);
     expect(t, 0, RINGX_INTERNAL, "rank 1 opens 0 blocks, not more");
     expect(t, 1, RINGX_PEER_DIED, "rank 1 opens 0 blocks, not more");
 }
