@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a plan holds; shared by plan.c, execute.c, steps.c and shard.c. */
+/* What a plan holds. */
 #ifndef RINGX_PLAN_H
 #define RINGX_PLAN_H
 
