@@ -259,6 +259,10 @@ static void largest_job(const ringx_schedule *s, int64_t *q_heads, int64_t *kv_h
         int64_t most = queries > keys ? queries : keys;
         *tokens = most > *tokens ? most : *tokens;
     }
+    if (s->geometry.awaits && *tokens) { /* all slices may be one job */
+        *q_heads = s->geometry.shape->q_heads;
+        *kv_heads = s->geometry.shape->kv_heads;
+    }
 }
 
 static size_t scratch_of(const ringx_choice *c, const ringx_shape *shape, const ringx_schedule *s)

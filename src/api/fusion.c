@@ -43,19 +43,20 @@ static size_t live_of(const ringx_schedule *s, const ringx_run *query, uint8_t *
     return n;
 }
 
+static const uint32_t no_wait = 0;
+
 ringx_status ringx__fusion_prepare(ringx_program *p)
 {
     const ringx_schedule *s = &p->schedule;
     ringx_fusion *f = &p->fusion;
-    const size_t attends = s->lane_count[RINGX_COMPUTE_LANE], transfers = s->lane_count[RINGX_COMM_LANE];
+    const size_t attends = s->lane_count[RINGX_COMPUTE_LANE];
     if (!can_fuse(s))
         return RINGX_OK;
     size_t runs = (attends + 1) * RINGX_MAX_RUNS;
-    f->wait = calloc(1, sizeof *f->wait);
-    f->word = calloc(transfers + attends, sizeof *f->word);
+    f->word = calloc(s->n_steps, sizeof *f->word);
     f->live = calloc(RINGX_MAX_RUNS * runs, 1);
     f->key = calloc(runs, sizeof *f->key);
-    if (!f->wait || !f->word || !f->live || !f->key)
+    if (!f->word || !f->live || !f->key)
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory to fuse %zu steps", attends);
     for (size_t i = 0; i < attends; i++) {
         uint32_t wait = s->lane_wait[RINGX_COMPUTE_LANE][i];
@@ -67,7 +68,7 @@ ringx_status ringx__fusion_prepare(ringx_program *p)
     for (int i = 0; i < count; i++)
         n += live_of(s, &query[i], f->live + n);
     f->track = p->track;
-    f->track.wait[RINGX_COMPUTE_LANE] = f->wait;
+    f->track.wait[RINGX_COMPUTE_LANE] = &no_wait;
     f->track.count[RINGX_COMPUTE_LANE] = 1;
     f->words = attends;
     return RINGX_OK;
@@ -75,7 +76,6 @@ ringx_status ringx__fusion_prepare(ringx_program *p)
 
 void ringx__fusion_free(ringx_fusion *f)
 {
-    free(f->wait);
     free(f->word);
     free(f->live);
     free(f->key);
@@ -93,10 +93,10 @@ static bool all_direct(const ringx_execution *e)
 bool ringx__fuses(const ringx_execution *e)
 {
     const ringx_plan *plan = e->plan;
-    ringx_job job;
+    ringx_job *job = &e->program->fusion.job;
     if (!e->program->fusion.words || !plan->peer || !ringx__peer_carries(plan->data, false) || !all_direct(e) ||
         plan->device->peer->serial(plan->stream))
         return false;
-    ringx__fused_job(e, NULL, &job);
-    return plan->choice.kernel->awaits_keys(&job);
+    ringx__fused_job(e, job);
+    return plan->choice.kernel->awaits_keys(job);
 }

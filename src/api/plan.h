@@ -17,10 +17,10 @@ typedef struct ringx_fusion { /* the attends of a pass as one kernel (fusion.c) 
     bool on;                  /* in the pass under way */
     bool unmeasured;          /* its waits are not in the timing yet */
     ringx_track track;        /* only the first attend, which waits for nothing */
-    uint32_t *wait;
-    uint8_t *word;        /* by step: one more than the word of the attend that needs no later transfer; 0: none */
-    uint8_t *live;        /* [query runs][key runs] */
-    ringx_key_slice *key; /* room for its key slices */
+    uint8_t *word;            /* by step: one more than the word of the attend that needs no later transfer; 0: none */
+    uint8_t *live;            /* [query runs][key runs] */
+    ringx_key_slice *key;     /* room for its key slices */
+    ringx_job job;            /* of the pass under way, if on */
 } ringx_fusion;
 
 typedef struct ringx_program { /* one direction, ready to run */
@@ -81,7 +81,7 @@ ringx_status ringx__step_compute(const ringx_execution *e, uint32_t step, void *
 ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t step, void *stream);
 /* Can the block that a pack would make be sent from the caller's tensors, by who has it? */
 bool ringx__step_sent_directly(const ringx_execution *e, uint32_t packing);
-void ringx__fused_job(const ringx_execution *e, void *stream, ringx_job *job);
+void ringx__fused_job(const ringx_execution *e, ringx_job *job);
 
 ringx_status ringx__track_prepare(ringx_program *program);
 

@@ -107,7 +107,7 @@ static ringx_status grad_nothing(const ringx_execution *e, const ringx_step *ste
 }
 
 /* All attends of a pass as one.  Own keys first: they are there. */
-void ringx__fused_job(const ringx_execution *e, void *stream, ringx_job *job)
+void ringx__fused_job(const ringx_execution *e, ringx_job *job)
 {
     const ringx_plan *plan = e->plan;
     const ringx_schedule *s = &e->program->schedule;
@@ -142,15 +142,8 @@ void ringx__fused_job(const ringx_execution *e, void *stream, ringx_job *job)
                        .final = true,
                        .scratch = (char *)plan->args->workspace + plan->schedule_bytes,
                        .threads = plan->choice.threads,
-                       .stream = stream,
+                       .stream = plan->stream,
                        .waited = e->program->stamps ? ringx__peer_waited(plan->data) : NULL};
-}
-
-static ringx_status attend_fused(const ringx_execution *e, void *stream)
-{
-    ringx_job job;
-    ringx__fused_job(e, stream, &job);
-    return e->plan->choice.kernel->forward(&job);
 }
 
 ringx_status ringx__step_tiles(const ringx_execution *e, uint32_t number, void *stream)
@@ -159,7 +152,7 @@ ringx_status ringx__step_tiles(const ringx_execution *e, uint32_t number, void *
     const ringx_step *step = &e->program->schedule.steps[number];
     const ringx_pairs *pairs = &e->program->pairs[number];
     if (e->program->fusion.on)
-        return attend_fused(e, stream);
+        return plan->choice.kernel->forward(&e->program->fusion.job);
     if (!pairs->any && step->op == RINGX_GRAD)
         return grad_nothing(e, step, stream);
     if (!pairs->any && !step->fresh && !step->final)

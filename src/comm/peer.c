@@ -349,29 +349,31 @@ ringx_status ringx__peer_begin(ringx_comm *peer, int pass)
                               : ringx__fail(RINGX_PEER_DIED, "the ranks' memory is out of use after a failure");
 }
 
+static uint32_t *arrivals(const ringx_peer *c)
+{
+    return c->words + RINGX_WORDS * (size_t)c->base.ranks;
+}
+
 const uint32_t *ringx__peer_words(const ringx_comm *peer)
 {
-    const ringx_peer *c = (const ringx_peer *)peer;
-    return c->words + RINGX_WORDS * (size_t)c->base.ranks;
+    return arrivals((const ringx_peer *)peer);
 }
 
 uint64_t *ringx__peer_waited(const ringx_comm *peer)
 {
-    const ringx_peer *c = (const ringx_peer *)peer;
-    return (uint64_t *)(void *)(c->words + RINGX_WORDS * (size_t)c->base.ranks + RINGX_ARRIVALS);
+    return (uint64_t *)(void *)(arrivals((const ringx_peer *)peer) + RINGX_ARRIVALS);
 }
 
 ringx_status ringx__peer_expect(ringx_comm *peer, void *stream)
 {
     ringx_peer *c = (ringx_peer *)peer;
-    return ringx__peer_told(
-        c, c->device->peer->clear(c->words + RINGX_WORDS * (size_t)c->base.ranks, RINGX_ARRIVALS + 2, stream));
+    return ringx__peer_told(c, c->device->peer->clear(arrivals(c), RINGX_ARRIVALS + 2, stream));
 }
 
 ringx_status ringx__peer_arrived(ringx_comm *peer, int word, void *stream)
 {
     ringx_peer *c = (ringx_peer *)peer;
-    return ringx__peer_told(c, c->device->peer->signal(c->words + RINGX_WORDS * (size_t)c->base.ranks + word, stream));
+    return ringx__peer_told(c, c->device->peer->signal(arrivals(c) + word, stream));
 }
 
 bool ringx__peer_reaches(const ringx_comm *peer)

@@ -38,10 +38,12 @@ static bool find(const char *name, void *function)
 }
 
 static driver found;
-static bool has_all;
+static bool has_all, blocking; /* blocking: each launch is waited for */
 
 static void find_all(void)
 {
+    const char *wanted = getenv("CUDA_LAUNCH_BLOCKING");
+    blocking = wanted && strcmp(wanted, "0") != 0;
     has_all = find("cuMemGetAddressRange", &found.range) && find("cuStreamBatchMemOp", &found.batch);
     cudaGetLastError();
 }
@@ -173,9 +175,8 @@ static ringx_status cuda_await(uint32_t *word, void *stream)
 
 static bool cuda_serial(void *stream)
 {
-    const char *blocking = getenv("CUDA_LAUNCH_BLOCKING");
     enum cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    if (blocking && strcmp(blocking, "0") != 0)
+    if (blocking) /* known: something is reached */
         return true;
     return cudaStreamIsCapturing((cudaStream_t)stream, &status) != cudaSuccess || status != cudaStreamCaptureStatusNone;
 }

@@ -29,19 +29,24 @@ static inline ringx_status case_cuda(cudaError_t error, const char *what)
 
 #define CASE_CUDA(call) RINGX_TRY(case_cuda(call, #call))
 
-/* Random values of -1 … 1. */
+/* Random bf16 values of -1 … 1. */
+static inline void case_random(uint16_t *to, size_t count, unsigned seed)
+{
+    for (size_t i = 0; i < count; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        float x = (float)(seed >> 8) / (1 << 23) - 1.0f;
+        uint32_t bits;
+        memcpy(&bits, &x, 4);
+        to[i] = (uint16_t)(bits >> 16);
+    }
+}
+
 static inline ringx_status case_input(size_t elements, unsigned seed, void **there)
 {
     uint16_t *host = malloc(2 * elements + 2);
     if (!host)
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %zu inputs", elements);
-    for (size_t i = 0; i < elements; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        float x = (float)(seed >> 8) / (1 << 23) - 1.0f;
-        uint32_t bits;
-        memcpy(&bits, &x, 4);
-        host[i] = (uint16_t)(bits >> 16);
-    }
+    case_random(host, elements, seed);
     ringx_status status = ringx_memory_alloc(RINGX_CUDA, 2 * elements, there);
     if (status == RINGX_OK)
         status = ringx_memory_copy(RINGX_CUDA, *there, host, 2 * elements);
@@ -123,8 +128,8 @@ static inline ringx_status case_fetch(const cuda_case *c, unsigned char *host)
 }
 
 /* Collective.  A forward and backward captured in a graph give, replayed so many times, the bits of a direct one;
- * capturing refuses allocations and waits. */
-static inline ringx_status case_replay(const cuda_case *c, int replays)
+ * capturing refuses allocations and waits: of this thread or, by mode, of any. */
+static inline ringx_status case_replay(const cuda_case *c, enum cudaStreamCaptureMode mode, int replays)
 {
     unsigned char *direct = malloc(2 * c->all + 2), *replayed = direct + c->all;
     ringx_status status = direct ? case_execute(c) : ringx__fail(RINGX_NO_MEMORY, "no memory for results");
@@ -133,7 +138,7 @@ static inline ringx_status case_replay(const cuda_case *c, int replays)
     cudaGraph_t graph = NULL;
     cudaGraphExec_t ready = NULL;
     if (status == RINGX_OK)
-        status = case_cuda(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal), "begin capture");
+        status = case_cuda(cudaStreamBeginCapture(c->stream, mode), "begin capture");
     if (status == RINGX_OK)
         status = ringx_forward(c->plan, &c->args);
     if (status == RINGX_OK)

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include <cuda_runtime.h>
+#include "cuda_case.h"
 #include <ringx/ringx.h>
 
 enum { TOKENS = 1 << 18, Q_HEADS = 128, KV_HEADS = 16, DIM = 128, GROUP = Q_HEADS / KV_HEADS, WINDOW = 2000 };
@@ -42,8 +42,7 @@ static bool too_small(void)
 static void *device_bytes(size_t bytes)
 {
     void *there = NULL;
-    must(ringx_memory_alloc(RINGX_CUDA, bytes, &there));
-    must_cuda(cudaMemset(there, 0xff, bytes));
+    must(case_poisoned(bytes, &there));
     return there;
 }
 
@@ -53,13 +52,7 @@ static void *device_random(size_t elements, unsigned seed)
     enum { PERIOD = (1 << 24) - 3 };
     uint16_t *block = malloc(2 * (size_t)PERIOD), *there = device_bytes(2 * elements);
     assert_non_null(block);
-    for (size_t i = 0; i < PERIOD; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        float x = (float)(seed >> 8) / (1 << 23) - 1.0f;
-        uint32_t bits;
-        memcpy(&bits, &x, 4);
-        block[i] = (uint16_t)(bits >> 16);
-    }
+    case_random(block, PERIOD, seed);
     for (size_t done = 0; done < elements; done += PERIOD)
         must(ringx_memory_copy(RINGX_CUDA, there + done, block,
                                2 * (elements - done < PERIOD ? elements - done : PERIOD)));

@@ -28,7 +28,7 @@ static void replay(const ringx_problem *p, const char *preset)
     assert_int_equal(ringx_comm_self(&comm), RINGX_OK);
     ringx_status status = case_create(&c, p, preset, 0, comm);
     if (status == RINGX_OK)
-        status = case_replay(&c, REPLAYS);
+        status = case_replay(&c, cudaStreamCaptureModeGlobal, REPLAYS);
     if (status != RINGX_OK)
         fail_msg("%s: %s", preset, ringx_last_error());
     case_destroy(&c);

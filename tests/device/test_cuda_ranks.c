@@ -75,7 +75,7 @@ static ringx_status replay(int rank, const char *preset)
     alarm(MOST_S);
     RINGX_TRY(meet(rank, &comm));
     RINGX_TRY(case_create(&c, &p, preset, PATIENCE_S, comm));
-    ringx_status status = case_replay(&c, REPLAYS);
+    ringx_status status = case_replay(&c, cudaStreamCaptureModeThreadLocal, REPLAYS) /* NCCL has threads */;
     case_destroy(&c);
     ringx_comm_destroy(comm);
     return status;

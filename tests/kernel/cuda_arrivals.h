@@ -65,6 +65,8 @@ class arrivals
     void come()
     {
         static const uint32_t one = 1;
+        if (used == 0)
+            return;
         cudaStream_t beside;
         if (cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking) != cudaSuccess)
             abort();

@@ -388,7 +388,8 @@ struct state {
                 return false;
             must(status, kernel->name);
             coming.come();
-            CUDA_OK(cudaDeviceSynchronize()); /* before its words are used again */
+            if (awaits)
+                CUDA_OK(cudaDeviceSynchronize()); /* before its words are used again */
         }
         return true;
     }
