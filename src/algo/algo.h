@@ -36,9 +36,9 @@ void ringx__queries_backward(ringx_schedule *s, const ringx_geometry *g);
 /* Between ranks that reach each other alike: is less sent where queries travel? */
 bool ringx__queries_travel(const ringx_geometry *g);
 
-/* The own tile needs no transfer.  In the first slice it hides that of the others, in a launch of its own or in a kernel
- * that awaits them; where transfers run ahead from slice to slice they have come before, and one kernel for both has no
- * state in memory between them. */
+/* The own tile needs no transfer.  In the first slice it hides that of the others, in a launch of its own or in a
+ * kernel that awaits them; where transfers run ahead from slice to slice they have come before, and one kernel for both
+ * has no state in memory between them. */
 static inline bool ringx__own_joins(const ringx_geometry *g)
 {
     return g->joined && g->lookahead > 0 && (g->slice > 0 || g->awaits);
