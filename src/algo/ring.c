@@ -59,8 +59,9 @@ static void forward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
     for (int i = 1; i < g->ranks; i++) {
         next_stage(s, g, i);
         kv = hop(s, g, rotated ? first : kv, i, rotated ? i : 1);
-        ringx_span both[2] = {kv, own};
-        ringx__attend(s, &state, &q, 1, both, ringx__own_joins(g) && i == 1 ? 2 : 1);
+        ringx_span keys[2] = {own, kv}; /* in this order, as in a kernel that awaits the second */
+        bool both = ringx__own_joins(g) && i == 1;
+        ringx__attend(s, &state, &q, 1, both ? keys : &kv, both ? 2 : 1);
     }
     ringx__finish(s, &state, &out, 1, 0);
 }

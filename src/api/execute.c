@@ -6,14 +6,14 @@
 #include "api/plan.h"
 #include "comm/peer.h"
 
-static ringx_status run_step(void *context, uint32_t step, int lane, void *stream)
+static ringx_status run_step(void *context, uint32_t step, int lane, void *stream, void *begun)
 {
     const ringx_execution *e = context;
     const ringx_fusion *fusion = &e->program->fusion;
     bool comm = lane == RINGX_COMM_LANE;
-    ringx_status status = comm ? ringx__step_transfer(e, step, stream) : ringx__step_compute(e, step, stream);
-    if (status == RINGX_OK && comm && fusion->on && fusion->word[step])
-        status = ringx__peer_arrived(e->plan->data, fusion->word[step] - 1, stream);
+    if (comm && fusion->on && fusion->word[step])
+        ringx__peer_announce(e->plan->data, fusion->word[step] - 1);
+    ringx_status status = comm ? ringx__step_transfer(e, step, stream) : ringx__step_compute(e, step, stream, begun);
     if (status == RINGX_OK || ringx__step_transfers(&e->program->schedule.steps[step])) /* the transport tells */
         return status;
     return ringx__tell(e->plan->data, status);
@@ -139,8 +139,7 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
     if (program->fusion.on) {
         program->fusion.unmeasured = true;
         walk.track = &program->fusion.track;
-        walk.ahead = program->track.wait[RINGX_COMPUTE_LANE][0]; /* the first transfer is soon needed */
-        walk.waits_ahead = false;
+        walk.ahead = 0;
         status = ringx__peer_expect(plan->data, plan->stream);
     }
     if (status == RINGX_OK)

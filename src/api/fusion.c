@@ -11,7 +11,7 @@
 #include "api/plan.h"
 #include "comm/peer.h"
 
-/* Is a pass nothing but attends that each need one transfer more, and transfers that wait for none of them? */
+/* Is a pass nothing but attends that each need one exchange more, and transfers that wait for none of them? */
 static bool can_fuse(const ringx_schedule *s)
 {
     const size_t attends = s->lane_count[RINGX_COMPUTE_LANE];
@@ -22,10 +22,14 @@ static bool can_fuse(const ringx_schedule *s)
         uint32_t before = i ? s->lane_wait[RINGX_COMPUTE_LANE][i - 1] : 0;
         if (step->op != RINGX_ATTEND || !step->fresh || !step->final || step->wait <= before)
             return false;
-    }
-    for (size_t i = 0; i < s->lane_count[RINGX_COMM_LANE]; i++)
-        if (s->lane_wait[RINGX_COMM_LANE][i] > 0)
+        if (s->steps[s->lane_step[RINGX_COMM_LANE][step->wait - 1]].op != RINGX_EXCHANGE)
             return false;
+    }
+    for (size_t i = 0; i < s->lane_count[RINGX_COMM_LANE]; i++) {
+        uint8_t op = s->steps[s->lane_step[RINGX_COMM_LANE][i]].op;
+        if (s->lane_wait[RINGX_COMM_LANE][i] > 0 || (op != RINGX_EXCHANGE && op != RINGX_PACK))
+            return false;
+    }
     return true;
 }
 
@@ -45,6 +49,23 @@ static size_t live_of(const ringx_schedule *s, const ringx_run *query, uint8_t *
 
 static const uint32_t no_wait = 0;
 
+/* Blocks are sent from where they are: nothing is packed. */
+static void keep_exchanges(const ringx_program *p, ringx_fusion *f)
+{
+    const ringx_track *all = &p->track;
+    uint32_t *step = f->places, *wait = step + all->count[RINGX_COMM_LANE];
+    size_t n = 0;
+    for (size_t i = 0; i < all->count[RINGX_COMM_LANE]; i++)
+        if (p->schedule.steps[all->step[RINGX_COMM_LANE][i]].op == RINGX_EXCHANGE)
+            step[n++] = all->step[RINGX_COMM_LANE][i];
+    f->track = *all;
+    f->track.step[RINGX_COMM_LANE] = step;
+    f->track.wait[RINGX_COMM_LANE] = wait;
+    f->track.count[RINGX_COMM_LANE] = n;
+    f->track.wait[RINGX_COMPUTE_LANE] = &no_wait;
+    f->track.count[RINGX_COMPUTE_LANE] = 1;
+}
+
 ringx_status ringx__fusion_prepare(ringx_program *p)
 {
     const ringx_schedule *s = &p->schedule;
@@ -56,7 +77,8 @@ ringx_status ringx__fusion_prepare(ringx_program *p)
     f->word = calloc(s->n_steps, sizeof *f->word);
     f->live = calloc(RINGX_MAX_RUNS * runs, 1);
     f->key = calloc(runs, sizeof *f->key);
-    if (!f->word || !f->live || !f->key)
+    f->places = calloc(2 * s->lane_count[RINGX_COMM_LANE], sizeof *f->places);
+    if (!f->word || !f->live || !f->key || !f->places)
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory to fuse %zu steps", attends);
     for (size_t i = 0; i < attends; i++) {
         uint32_t wait = s->lane_wait[RINGX_COMPUTE_LANE][i];
@@ -67,9 +89,7 @@ ringx_status ringx__fusion_prepare(ringx_program *p)
     size_t n = 0;
     for (int i = 0; i < count; i++)
         n += live_of(s, &query[i], f->live + n);
-    f->track = p->track;
-    f->track.wait[RINGX_COMPUTE_LANE] = &no_wait;
-    f->track.count[RINGX_COMPUTE_LANE] = 1;
+    keep_exchanges(p, f);
     f->words = attends;
     return RINGX_OK;
 }
@@ -79,6 +99,7 @@ void ringx__fusion_free(ringx_fusion *f)
     free(f->word);
     free(f->live);
     free(f->key);
+    free(f->places);
 }
 
 static bool all_direct(const ringx_execution *e)

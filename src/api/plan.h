@@ -16,7 +16,8 @@ typedef struct ringx_fusion { /* the attends of a pass as one kernel (fusion.c) 
     size_t words;             /* that tell it what has arrived, one an attend; 0: cannot be */
     bool on;                  /* in the pass under way */
     bool unmeasured;          /* its waits are not in the timing yet */
-    ringx_track track;        /* only the first attend, which waits for nothing */
+    ringx_track track;        /* only the first attend, which waits for nothing, and what transfers */
+    uint32_t *places;         /* its transfers and their waits */
     uint8_t *word;            /* by step: one more than the word of the attend that needs no later transfer; 0: none */
     uint8_t *live;            /* [query runs][key runs] */
     ringx_key_slice *key;     /* room for its key slices */
@@ -28,7 +29,7 @@ typedef struct ringx_program { /* one direction, ready to run */
     ringx_fusion fusion;
     ringx_track track; /* without what is needless */
     uint32_t *places;  /* its arrays */
-    uint8_t *awaited;
+    uint8_t *awaited, *side;
     ringx_pairs *pairs; /* by step */
     uint8_t *live;
     uint8_t *fresh;           /* by operand: dK,dV that a grad starts */
@@ -69,7 +70,7 @@ struct ringx_plan {
 };
 
 /* Everything a program needs beside its schedule, so that executing allocates nothing. */
-ringx_status ringx__program_prepare(ringx_program *program, const ringx_kernel *kernel, bool timeline);
+ringx_status ringx__program_prepare(ringx_program *program, const ringx_kernel *kernel, bool ordered, bool timeline);
 void ringx__program_free(ringx_program *program);
 
 /* Runs one step of a program; context for ringx_walk. */
@@ -77,13 +78,14 @@ typedef struct ringx_execution {
     ringx_plan *plan;
     ringx_program *program;
 } ringx_execution;
-ringx_status ringx__step_compute(const ringx_execution *e, uint32_t step, void *stream);
+ringx_status ringx__step_compute(const ringx_execution *e, uint32_t step, void *stream, void *begun);
 ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t step, void *stream);
 /* Can the block that a pack would make be sent from the caller's tensors, by who has it? */
 bool ringx__step_sent_directly(const ringx_execution *e, uint32_t packing);
 void ringx__fused_job(const ringx_execution *e, ringx_job *job);
 
-ringx_status ringx__track_prepare(ringx_program *program);
+/* beside: gradients may run beside each other. */
+ringx_status ringx__track_prepare(ringx_program *program, bool beside);
 
 ringx_status ringx__fusion_prepare(ringx_program *program);
 void ringx__fusion_free(ringx_fusion *fusion);

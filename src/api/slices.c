@@ -68,23 +68,29 @@ static ringx_slicing backward_by_length(const ringx_choice *c, const ringx_shape
  *
  * A launch takes as many turns as its tiles fill the multiprocessors, the last of them perhaps only in part; the more
  * heads in it, the less that counts.  A first transfer is hidden by the own tile of its slice, the last one by that of
- * the last slice: the fewer heads in those, the less they take.  Figures of an H200, which only weigh one against the
- * other. */
+ * the last slice: the fewer heads in those, the less they take, and the fewer tiles are cut in two.  Figures of an
+ * H200, which only weigh one against the other. */
+
+/* The most slices of a backward; as many equal ones bound what the largest may hold. */
+enum { MOST_WEIGHED = 6 };
 
 #define MULTIPROCESSORS 132.0
 #define FORWARD_FLOPS   600e12
 #define BACKWARD_FLOPS  520e12
-#define LINK_BYTES      370e9 /* a second, each direction */
+#define TILE_SECONDS    5e-6  /* of a backward's tile, before and after its products */
+#define LINK_BYTES      240e9 /* a second, each direction, row by row */
 #define MEMORY_BYTES    4.2e12
 #define STATE_BYTES     0.9e12 /* states: at the ends of tiles, where nothing else is under way */
-#define SAME            1.005  /* of two that are as good the one with less memory */
+#define WIPE_BYTES      0.4e12 /* a second, beside tiles */
+#define SAME            1.005  /* of two that are as good the one with less memory, */
+#define FASTER          0.999  /* or else with fewer slices */
 
 typedef struct ringx_weights { /* seconds of one kv head */
     double tiles;              /* of a launch on the own tile, or the other's */
-    double turn;               /* a tile's time there */
+    double turn, start;        /* a tile's time there; what it takes beside its products */
     bool even;                 /* all tiles are as long */
     bool longer;               /* both in one launch: tiles of twice the length, else twice as many */
-    double there, back, ends;  /* transfers; what is done after the last one */
+    double there, back, ends;  /* transfers, with dQ that is wiped between; what is done after the last one */
     double state;              /* written and read once */
 } weights;
 
@@ -104,9 +110,10 @@ static weights weigh(const ringx_choice *c, const ringx_shape *shape, bool backw
     double state = (double)ringx__block_bytes(shape, RINGX_STATE, rows, shape->group);
     return (weights){.tiles = tiles * (backward ? 1 : group),
                      .turn = flops * (backward ? group : 1) / speed,
+                     .start = backward ? TILE_SECONDS : 0,
                      .even = even,
                      .longer = !backward || queries,
-                     .there = there / LINK_BYTES,
+                     .there = there / LINK_BYTES + (queries ? 2 * back / WIPE_BYTES : 0),
                      .back = back / LINK_BYTES,
                      .ends = 2.5 * back / MEMORY_BYTES, /* two of floats read, one of half their size written */
                      .state = backward ? 0 : 2 * state / STATE_BYTES};
@@ -115,7 +122,7 @@ static weights weigh(const ringx_choice *c, const ringx_shape *shape, bool backw
 static double launch(const weights *w, double heads, bool both)
 {
     double turns = heads * w->tiles * (both && !w->longer ? 2 : 1) / MULTIPROCESSORS;
-    return (w->even ? ceil(turns) : turns + 0.05) * w->turn * (both && w->longer ? 2 : 1);
+    return (w->even ? ceil(turns) : turns + 0.05) * (w->start + w->turn * (both && w->longer ? 2 : 1));
 }
 
 static double not_hidden(double transfer, double work)
@@ -131,53 +138,84 @@ static double forward_seconds(const weights *w, double heads, double first)
     return rest > 0 ? seconds + launch(w, rest, true) + not_hidden(heads * w->there, 2 * own) : seconds;
 }
 
+/* Two slots: the blocks of a slice arrive when those of the second before it have been used. */
 static double backward_seconds(const weights *w, int64_t heads, ringx_slicing cut)
 {
-    double seconds = 0;
+    double now = 0, arrived = 0, returned = 0, done[2] = {0, 0}, ends = 0;
     for (int i = 0; i < cut.slices; i++) {
         int64_t from = ringx__slice_begin(heads, &cut, i, true), to = ringx__slice_begin(heads, &cut, i + 1, true);
-        double n = (double)(to - from), own = launch(w, n, false);
-        bool begins = i == 0, ends = i == cut.slices - 1;
-        seconds += begins || ends ? 2 * own : launch(w, n, true);
-        if (begins)
-            seconds += not_hidden(n * w->there, own);
-        if (ends)
-            seconds += n * w->ends + not_hidden(n * w->back, begins ? 0 : own);
+        const double n = (double)(to - from), own = launch(w, n, false);
+        const bool first = i == 0, last = i == cut.slices - 1;
+        arrived = fmax(arrived, done[i % 2]) + n * w->there;
+        if (first)
+            now += own;
+        now = fmax(now, arrived) + (first || last ? own : launch(w, n, true));
+        done[i % 2] = now;
+        returned = fmax(returned, now) + n * w->back;
+        if (last && !first)
+            now += own;
+        ends = n * w->ends;
     }
-    return seconds;
+    return fmax(now, returned) + ends;
 }
 
-/* Is this cut, which takes less memory than those before, to be taken?  least: of all so far. */
-static bool takes(double seconds, double *least)
+typedef struct ringx_weighed { /* the best cut so far, the seconds of the fastest, and heads of which memory grows */
+    ringx_slicing cut;
+    double least;
+    int64_t held;
+} weighed;
+
+static void weigh_cut(weighed *w, ringx_slicing cut, double seconds, int64_t held)
 {
-    bool good = seconds < *least * SAME;
-    *least = fmin(seconds, *least);
-    return good;
+    if (seconds < w->least * (held < w->held ? SAME : FASTER)) {
+        w->cut = cut;
+        w->held = held;
+    }
+    w->least = fmin(seconds, w->least);
+}
+
+static int64_t largest_slice(int64_t heads, ringx_slicing cut)
+{
+    int64_t most = 0;
+    for (int i = 0; i < cut.slices; i++) {
+        int64_t n = ringx__slice_begin(heads, &cut, i + 1, true) - ringx__slice_begin(heads, &cut, i, true);
+        most = n > most ? n : most;
+    }
+    return most;
 }
 
 static ringx_slicing weigh_forward(const ringx_choice *c, const ringx_shape *shape)
 {
     weights w = weigh(c, shape, false);
-    double heads = (double)shape->kv_heads, least = forward_seconds(&w, heads, heads);
-    ringx_slicing best = {.slices = 1};
+    const double heads = (double)shape->kv_heads;
+    weighed best = {.cut = {.slices = 1}, .least = forward_seconds(&w, heads, heads), .held = shape->kv_heads};
     for (int64_t first = shape->kv_heads / 2; first >= 1 && c->slices > 1; first--)
-        if (takes(forward_seconds(&w, heads, (double)first), &least))
-            best = (ringx_slicing){.slices = 2, .first = (int32_t)first};
-    return best;
+        weigh_cut(&best, (ringx_slicing){.slices = 2, .first = (int32_t)first},
+                  forward_seconds(&w, heads, (double)first), first);
+    return best.cut;
 }
 
+/* Equal slices, tapered ones, and small ones at both ends, of which none holds more than as many equal ones would.
+ * Small launches of tiles that are not as long as each other end too unevenly: s16384 causal took 15 % longer. */
 static ringx_slicing weigh_backward(const ringx_choice *c, const ringx_shape *shape)
 {
     weights w = weigh(c, shape, true);
-    ringx_slicing best = {.slices = 1};
-    double least = backward_seconds(&w, shape->kv_heads, best);
+    const int64_t heads = shape->kv_heads, largest = (heads + c->slices - 1) / c->slices;
+    const ringx_slicing one = {.slices = 1};
+    weighed best = {.cut = one, .least = backward_seconds(&w, heads, one), .held = heads};
     for (int n = 2; n <= c->slices; n++)
         for (int taper = 1; taper >= 0; taper--) {
             ringx_slicing cut = {.slices = n, .taper = taper != 0};
-            if (takes(backward_seconds(&w, shape->kv_heads, cut), &least))
-                best = cut;
+            weigh_cut(&best, cut, backward_seconds(&w, heads, cut), largest_slice(heads, cut));
         }
-    return best;
+    for (int n = 3; n <= MOST_WEIGHED && c->slices > 1 && w.even; n++)
+        for (int64_t end = largest; end >= 1; end--) {
+            ringx_slicing cut = {.slices = n, .first = (int32_t)end, .last = (int32_t)end};
+            const int64_t between = heads - 2 * end;
+            if (between >= n - 2 && between <= largest * (n - 2))
+                weigh_cut(&best, cut, backward_seconds(&w, heads, cut), largest_slice(heads, cut));
+        }
+    return best.cut;
 }
 
 static ringx_slicing awaited(const ringx_shape *shape)

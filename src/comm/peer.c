@@ -62,7 +62,23 @@ static ringx_peer *begin(ringx_comm *comm, const ringx_call *call)
 {
     ringx_peer *c = (ringx_peer *)comm;
     c->stream = call->stream;
+    c->word_ops = 0; /* a call that failed may have left some */
     return c;
+}
+
+static uint32_t *arrivals(const ringx_peer *c)
+{
+    return c->words + RINGX_WORDS * (size_t)c->base.ranks;
+}
+
+/* What is left of a call's words goes into the stream, and with it the word that says that it is done. */
+static ringx_status end(ringx_peer *c, const ringx_call *call)
+{
+    int word = c->announced;
+    c->announced = 0;
+    if (word && !c->recording)
+        RINGX_TRY(ringx__parcel_word(c, arrivals(c) + word - 1, RINGX_WORD_SET, call->stream));
+    return ringx__peer_told(c, ringx__parcel_flush(c, call->stream));
 }
 
 /* One rank's bytes leave it once for each other: beyond a few, a chain through all of them is faster. */
@@ -83,12 +99,15 @@ static ringx_status broadcast(ringx_comm *comm, ringx_group *group, const void *
         return RINGX_OK;
     if (root != index_of(comm, group)) {
         RINGX_TRY(ringx__parcel_open(c, rank_of(group, root), to, false, call));
-        return ringx__parcel_close(c, rank_of(group, root), false, call);
+        RINGX_TRY(ringx__parcel_close(c, rank_of(group, root), false, call));
+        return end(c, call);
     }
     for (int i = 0; i < n; i++)
         if (i != root)
             RINGX_TRY(ringx__parcel_send(c, rank_of(group, i), from, bytes, call));
-    return to ? ringx__parcel_own(c, to, from, bytes, call) : RINGX_OK;
+    if (to)
+        RINGX_TRY(ringx__parcel_own(c, to, from, bytes, call));
+    return end(c, call);
 }
 
 /* The messages that inner carries, sends before receives. */
@@ -153,6 +172,7 @@ static ringx_status exchange(ringx_comm *comm, const ringx_message *sends, size_
         return c->inner->ops->exchange(c->inner, sends, n_sends, receives, n_receives, call);
     for (size_t turn = 0; more; turn++)
         RINGX_TRY(exchange_turn(c, sends, n_sends, receives, n_receives, turn, &more, call));
+    RINGX_TRY(end(c, call));
     return through_inner(c, sends, n_sends, receives, n_receives, call);
 }
 
@@ -179,7 +199,7 @@ static ringx_status allgather(ringx_comm *comm, ringx_group *group, const void *
     for (int i = 0; i < n; i++)
         if (i != own && bytes[i])
             RINGX_TRY(ringx__parcel_close(c, rank_of(group, i), false, call));
-    return RINGX_OK;
+    return end(c, call);
 }
 
 static ringx_status reduce(ringx_comm *comm, ringx_group *group, const void *from, void *to, size_t count,
@@ -194,13 +214,14 @@ static ringx_status reduce(ringx_comm *comm, ringx_group *group, const void *fro
         return RINGX_OK;
     if (root != index_of(comm, group)) {
         RINGX_TRY(ringx__parcel_open(c, rank_of(group, root), from, true, call));
-        return ringx__parcel_close(c, rank_of(group, root), true, call);
+        RINGX_TRY(ringx__parcel_close(c, rank_of(group, root), true, call));
+        return end(c, call);
     }
     RINGX_TRY(ringx__parcel_own(c, to, from, count * sizeof(float), call));
     for (int i = 0; i < n; i++)
         if (i != root)
             RINGX_TRY(ringx__parcel_read(c, rank_of(group, i), to, count, true, call));
-    return RINGX_OK;
+    return end(c, call);
 }
 
 /* What the others have for this rank: the first of them copied, this rank's own added, the rest added. */
@@ -241,7 +262,7 @@ static ringx_status reduce_scatter(ringx_comm *comm, ringx_group *group, const v
         if (counts[at])
             RINGX_TRY(ringx__parcel_close(c, rank_of(group, at), true, call));
     }
-    return RINGX_OK;
+    return end(c, call);
 }
 
 static ringx_status allreduce_max(ringx_comm *comm, ringx_group *group, const float *from, float *to, size_t count,
@@ -319,16 +340,14 @@ static void abort_all(ringx_comm *comm, int culprit, ringx_status status, const 
     c->inner->ops->abort(c->inner, culprit, status, message);
 }
 
+/* Releases nothing, so that who asks can still see which transfer is stuck; what follows a failure is abort.  Where
+ * nothing goes through inner, it is not asked: it would end on a failure, and wait for the GPU. */
 static ringx_status poll_failure(ringx_comm *comm)
 {
     ringx_peer *c = (ringx_peer *)comm;
     ringx_comm *host = ringx__comm_host(c->inner);
-    if (host->ops->poll(host) != RINGX_OK)
-        release(c);
-    ringx_status status = c->inner->ops->poll(c->inner);
-    if (status != RINGX_OK)
-        release(c);
-    return status;
+    RINGX_TRY(host->ops->poll(host));
+    return c->attached && all_reach(c, NULL) ? RINGX_OK : c->inner->ops->poll(c->inner);
 }
 
 static ringx_comm *host_of(ringx_comm *comm)
@@ -340,6 +359,7 @@ ringx_status ringx__peer_begin(ringx_comm *peer, int pass)
 {
     ringx_peer *c = (ringx_peer *)peer;
     c->pass = pass;
+    c->announced = 0;
     for (int r = 0; r < peer->ranks; r++)
         c->others[r].next = 0;
     if (!c->released)
@@ -347,11 +367,6 @@ ringx_status ringx__peer_begin(ringx_comm *peer, int pass)
     ringx_status status = c->inner->ops->poll(c->inner);
     return status != RINGX_OK ? status
                               : ringx__fail(RINGX_PEER_DIED, "the ranks' memory is out of use after a failure");
-}
-
-static uint32_t *arrivals(const ringx_peer *c)
-{
-    return c->words + RINGX_WORDS * (size_t)c->base.ranks;
 }
 
 const uint32_t *ringx__peer_words(const ringx_comm *peer)
@@ -370,10 +385,9 @@ ringx_status ringx__peer_expect(ringx_comm *peer, void *stream)
     return ringx__peer_told(c, c->device->peer->clear(arrivals(c), RINGX_ARRIVALS + 2, stream));
 }
 
-ringx_status ringx__peer_arrived(ringx_comm *peer, int word, void *stream)
+void ringx__peer_announce(ringx_comm *peer, int word)
 {
-    ringx_peer *c = (ringx_peer *)peer;
-    return ringx__peer_told(c, c->device->peer->signal(arrivals(c) + word, stream));
+    ((ringx_peer *)peer)->announced = word + 1;
 }
 
 bool ringx__peer_reaches(const ringx_comm *peer)
@@ -394,8 +408,8 @@ bool ringx__peer_carries(const ringx_comm *peer, bool broadcasts)
 static void destroy(ringx_comm *comm)
 {
     ringx_peer *c = (ringx_peer *)comm;
-    if (c->attached)
-        poll_failure(comm);
+    if (c->attached && poll_failure(comm) != RINGX_OK)
+        release(c);
     if (c->others)
         ringx__peer_detach(c);
     free(c->others);

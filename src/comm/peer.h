@@ -32,12 +32,12 @@ ringx_status ringx__peer_attach(ringx_comm *peer, const ringx_call *call);
 
 /* Words by which a kernel of this rank learns that a transfer has come, RINGX_ARRIVALS of them, and a number of
  * nanoseconds for it to say how long it waited.  All are cleared, in the stream, before any of its transfers; each word
- * is set when what the stream did before is done. */
+ * is set at the end of the call before which it was announced. */
 enum { RINGX_ARRIVALS = 8 };
 const uint32_t *ringx__peer_words(const ringx_comm *peer);
 uint64_t *ringx__peer_waited(const ringx_comm *peer);
 ringx_status ringx__peer_expect(ringx_comm *peer, void *stream);
-ringx_status ringx__peer_arrived(ringx_comm *peer, int word, void *stream);
+void ringx__peer_announce(ringx_comm *peer, int word);
 
 /* Does any other rank's memory lie open? */
 bool ringx__peer_reaches(const ringx_comm *peer);

@@ -42,14 +42,29 @@ static uint32_t *word_of(const ringx_peer *c, uint32_t *words, ringx_word word, 
     return words + (int)word * c->base.ranks + other;
 }
 
-static ringx_status say(const ringx_peer *c, int rank, ringx_word word, const ringx_call *call)
+ringx_status ringx__parcel_flush(ringx_peer *c, void *stream)
 {
-    return c->device->peer->signal(word_of(c, c->others[rank].words, word, c->base.rank), call->stream);
+    size_t n = c->word_ops;
+    c->word_ops = 0;
+    return n ? c->device->peer->words(c->word_op, n, stream) : RINGX_OK;
 }
 
-static ringx_status hear(const ringx_peer *c, int rank, ringx_word word, const ringx_call *call)
+ringx_status ringx__parcel_word(ringx_peer *c, uint32_t *word, ringx_word_use use, void *stream)
 {
-    return c->device->peer->await(word_of(c, c->words, word, rank), call->stream);
+    if (c->word_ops == RINGX_MOST_WORD_OPS)
+        RINGX_TRY(ringx__parcel_flush(c, stream));
+    c->word_op[c->word_ops++] = (ringx_word_op){word, use};
+    return RINGX_OK;
+}
+
+static ringx_status say(ringx_peer *c, int rank, ringx_word word, const ringx_call *call)
+{
+    return ringx__parcel_word(c, word_of(c, c->others[rank].words, word, c->base.rank), RINGX_WORD_SET, call->stream);
+}
+
+static ringx_status hear(ringx_peer *c, int rank, ringx_word word, const ringx_call *call)
+{
+    return ringx__parcel_word(c, word_of(c, c->words, word, rank), RINGX_WORD_AWAIT, call->stream);
 }
 
 /* Lets another rank write or read memory of this one, which it will do in turn. */
@@ -97,6 +112,7 @@ static ringx_status send_now(ringx_peer *c, int rank, const void *block, size_t 
     char *at = NULL;
     RINGX_TRY(next_parcel(c, rank, &at, call));
     RINGX_TRY(hear(c, rank, RINGX_FREE, call));
+    RINGX_TRY(ringx__parcel_flush(c, call->stream));
     RINGX_TRY(copy_out(c, at, block, bytes, call));
     return say(c, rank, RINGX_SENT, call);
 }
@@ -111,6 +127,7 @@ static ringx_status read_now(ringx_peer *c, int rank, float *to, size_t count, b
     char *at = NULL;
     RINGX_TRY(next_parcel(c, rank, &at, call));
     RINGX_TRY(hear(c, rank, RINGX_READABLE, call));
+    RINGX_TRY(ringx__parcel_flush(c, call->stream));
     if (adds)
         RINGX_TRY(c->add(count, (const float *)(const void *)at, to, call->stream));
     else
@@ -124,9 +141,15 @@ ringx_status ringx__parcel_read(ringx_peer *c, int rank, float *to, size_t count
     return c->recording ? RINGX_OK : ringx__peer_told(c, read_now(c, rank, to, count, adds, call));
 }
 
+static ringx_status own_now(ringx_peer *c, void *to, const void *from, size_t bytes, const ringx_call *call)
+{
+    RINGX_TRY(ringx__parcel_flush(c, call->stream));
+    return c->device->copy_on(to, from, bytes, call->stream);
+}
+
 ringx_status ringx__parcel_own(ringx_peer *c, void *to, const void *from, size_t bytes, const ringx_call *call)
 {
     if (c->recording || to == from || (call->scattered && call->scattered->block == from))
         return RINGX_OK;
-    return ringx__peer_told(c, c->device->copy_on(to, from, bytes, call->stream));
+    return ringx__peer_told(c, own_now(c, to, from, bytes, call));
 }

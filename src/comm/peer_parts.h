@@ -37,8 +37,11 @@ typedef struct ringx_peer {
     size_t n_parcels, room;
     const char *base_of_record; /* the workspace, while recording */
     bool recording, attached, released;
-    ringx_status status; /* of recording */
-    size_t *turns;       /* [ranks] */
+    ringx_status status;                        /* of recording */
+    size_t *turns;                              /* [ranks] */
+    ringx_word_op word_op[RINGX_MOST_WORD_OPS]; /* not in the stream yet: several at a time take the host less */
+    size_t word_ops;
+    int announced; /* one more than the arrival word that the next call sets at its end; 0: none */
     int pass;
     void *stream; /* of the last call */
 } ringx_peer;
@@ -56,6 +59,10 @@ ringx_status ringx__parcel_send(ringx_peer *c, int rank, const void *block, size
 ringx_status ringx__parcel_read(ringx_peer *c, int rank, float *to, size_t count, bool adds, const ringx_call *call);
 /* A block to where the others' come, unless it is there or nobody needs it there. */
 ringx_status ringx__parcel_own(ringx_peer *c, void *to, const void *from, size_t bytes, const ringx_call *call);
+
+/* What a call does with words waits for more of it, until something else must follow in the stream. */
+ringx_status ringx__parcel_word(ringx_peer *c, uint32_t *word, ringx_word_use use, void *stream);
+ringx_status ringx__parcel_flush(ringx_peer *c, void *stream);
 
 /* A rank that fails alone tells the others, who would wait for it; returns status. */
 ringx_status ringx__peer_told(ringx_peer *c, ringx_status status);

@@ -135,42 +135,43 @@ static ringx_status cuda_copy_rows(void *to, const void *from, size_t width, siz
 
 /* ---- words ------------------------------------------------------------------------------------------------------- */
 
-static ringx_status enqueue(CUstreamBatchMemOpParams *ops, unsigned count, void *stream, const char *what)
-{
-    const driver *d = the_driver(); /* there: something is reached */
-    CUresult result = d->batch((CUstream)stream, count, ops, 0);
-    if (result != CUDA_SUCCESS)
-        RINGX_FAIL(RINGX_DEVICE, "%s: stream memory operation failed (CUDA driver error %d)", what, (int)result);
-    return RINGX_OK;
-}
-
-static CUstreamBatchMemOpParams writing(uint32_t *word, uint32_t value)
+static CUstreamBatchMemOpParams writing(uint32_t *word, bool set)
 {
     CUstreamBatchMemOpParams op;
     memset(&op, 0, sizeof op);
     op.writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
     op.writeValue.address = (CUdeviceptr)(uintptr_t)word;
-    op.writeValue.value = value;
+    op.writeValue.value = set;
     op.writeValue.flags = CU_STREAM_WRITE_VALUE_DEFAULT; /* after a barrier for the whole system */
     return op;
 }
 
-static ringx_status cuda_signal(uint32_t *word, void *stream)
+static CUstreamBatchMemOpParams waiting(uint32_t *word)
 {
-    CUstreamBatchMemOpParams op = writing(word, 1);
-    return enqueue(&op, 1, stream, "telling another rank");
+    CUstreamBatchMemOpParams op;
+    memset(&op, 0, sizeof op);
+    op.waitValue.operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
+    op.waitValue.address = (CUdeviceptr)(uintptr_t)word;
+    op.waitValue.value = 1;
+    op.waitValue.flags = CU_STREAM_WAIT_VALUE_EQ;
+    return op;
 }
 
-static ringx_status cuda_await(uint32_t *word, void *stream)
+static ringx_status cuda_words(const ringx_word_op *op, size_t count, void *stream)
 {
-    CUstreamBatchMemOpParams ops[2];
-    memset(ops, 0, sizeof ops);
-    ops[0].waitValue.operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
-    ops[0].waitValue.address = (CUdeviceptr)(uintptr_t)word;
-    ops[0].waitValue.value = 1;
-    ops[0].waitValue.flags = CU_STREAM_WAIT_VALUE_EQ;
-    ops[1] = writing(word, 0);
-    return enqueue(ops, 2, stream, "waiting for another rank");
+    const driver *d = the_driver(); /* there: something is reached */
+    CUstreamBatchMemOpParams ops[2 * RINGX_MOST_WORD_OPS];
+    unsigned n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (op[i].use == RINGX_WORD_AWAIT)
+            ops[n++] = waiting(op[i].word);
+        ops[n++] = writing(op[i].word, op[i].use == RINGX_WORD_SET);
+    }
+    CUresult result = n ? d->batch((CUstream)stream, n, ops, 0) : CUDA_SUCCESS;
+    if (result != CUDA_SUCCESS)
+        RINGX_FAIL(RINGX_DEVICE, "words between ranks: stream memory operation failed (CUDA driver error %d)",
+                   (int)result);
+    return RINGX_OK;
 }
 
 static bool cuda_serial(void *stream)
@@ -183,11 +184,10 @@ static bool cuda_serial(void *stream)
 
 static ringx_status cuda_clear(uint32_t *words, size_t count, void *stream)
 {
-    CUstreamBatchMemOpParams ops[16];
-    memset(ops, 0, sizeof ops);
-    for (size_t i = 0; i < count; i++)
-        ops[i] = writing(words + i, 0);
-    return enqueue(ops, (unsigned)count, stream, "clearing words");
+    cudaError_t error = cudaMemsetAsync(words, 0, count * sizeof *words, (cudaStream_t)stream);
+    if (error != cudaSuccess)
+        RINGX_FAIL(RINGX_DEVICE, "clearing %zu words: %s", count, cudaGetErrorString(error));
+    return RINGX_OK;
 }
 
 static void cuda_release(uint32_t *words, size_t count, void *stream, double seconds)
@@ -214,9 +214,8 @@ const ringx_peer_ops ringx__peer_cuda = {
     .open = cuda_open,
     .close = cuda_close,
     .copy_rows = cuda_copy_rows,
-    .signal = cuda_signal,
-    .await = cuda_await,
-    .serial = cuda_serial,
+    .words = cuda_words,
     .clear = cuda_clear,
+    .serial = cuda_serial,
     .release = cuda_release,
 };

@@ -14,7 +14,11 @@ typedef struct ringx_track {
     const uint32_t *step[RINGX_LANES]; /* step numbers, in the order the lane runs them */
     const uint32_t *wait[RINGX_LANES]; /* steps of the other lane that must be done first */
     size_t count[RINGX_LANES];
-    const uint8_t *awaited; /* by step number: does the other lane wait for it?  NULL: perhaps */
+    const uint8_t *awaited; /* by step number: may another stream wait for it?  NULL: perhaps */
+    /* By place in the computation lane, for devices with streams: which of two, 0 or 1.  A step of another stream than
+     * the one before it may run beside the end of that one, but not before those before it are done.  NULL: all of one.
+     */
+    const uint8_t *side;
 } ringx_track;
 
 typedef struct ringx_stamp { /* seconds since the execute began */
@@ -23,8 +27,10 @@ typedef struct ringx_stamp { /* seconds since the execute began */
 
 typedef struct ringx_walk {
     const ringx_track *track;
-    /* Runs one step.  lane tells which lane calls; stream is that lane's (CUDA), else NULL. */
-    ringx_status (*run)(void *context, uint32_t step, int lane, void *stream);
+    /* Runs one step.  lane tells which lane calls; stream is that lane's (CUDA), else NULL.  begun, unless NULL: an
+     * event for the step's last launch to record when all of it has begun; the next step then fills what it leaves
+     * free. */
+    ringx_status (*run)(void *context, uint32_t step, int lane, void *stream, void *begun);
     void *context;
     ringx_stamp *stamps; /* indexed by step; NULL: do not record */
     ringx_timing *timing;
@@ -48,6 +54,18 @@ typedef struct ringx_reach { /* of a piece of device memory, for the other ranks
     char host[64]; /* only its own ranks can reach it */
 } ringx_reach;
 
+typedef enum ringx_word_use {
+    RINGX_WORD_SET,  /* here or at another rank, when what the stream did before is visible there */
+    RINGX_WORD_AWAIT /* until one of its own is set; clears it */
+} ringx_word_use;
+
+typedef struct ringx_word_op {
+    uint32_t *word;
+    ringx_word_use use;
+} ringx_word_op;
+
+enum { RINGX_MOST_WORD_OPS = 16 };
+
 typedef struct ringx_peer_ops {
     ringx_status (*share)(const void *memory, ringx_reach *reach);
     /* *memory: where this rank sees it; NULL: it cannot (that is no failure).  *opened: for close, may be NULL. */
@@ -55,15 +73,13 @@ typedef struct ringx_peer_ops {
     void (*close)(void *opened);
     /* Rows of width bytes, pitch bytes apart, to one block of another rank's. */
     ringx_status (*copy_rows)(void *to, const void *from, size_t width, size_t pitch, size_t rows, void *stream);
-    /* The stream sets a word, here or at another rank, when what it did before is visible there; waits until a word of
-     * its own is set, and clears it. */
-    ringx_status (*signal)(uint32_t *word, void *stream);
-    ringx_status (*await)(uint32_t *word, void *stream);
+    /* What the stream does with words, in this order; at most RINGX_MOST_WORD_OPS. */
+    ringx_status (*words)(const ringx_word_op *op, size_t count, void *stream);
+    /* The stream clears words of this rank. */
+    ringx_status (*clear)(uint32_t *words, size_t count, void *stream);
     /* Does a kernel that waits for a copy keep it from being made?  In a graph, whose copies may be kernels; where each
      * kernel is waited for when it is launched (CUDA_LAUNCH_BLOCKING). */
     bool (*serial)(void *stream);
-    /* The stream clears words of this rank, at most 16. */
-    ringx_status (*clear)(uint32_t *words, size_t count, void *stream);
     /* Sets words of this rank, once at least, until its stream has nothing left to wait for, or seconds have passed. */
     void (*release)(uint32_t *words, size_t count, void *stream, double seconds);
 } ringx_peer_ops;

@@ -60,7 +60,9 @@ void ringx__step_describe(const ringx_schedule *s, size_t i, char *text, size_t 
                      ringx__op_name((ringx_op)step->op));
     if (o && n >= 0 && (size_t)n < bytes) {
         const char *kind = ringx__kind_name((ringx_kind)o->kind);
-        if (step->op == RINGX_EXCHANGE)
+        if (step->op == RINGX_EXCHANGE && o->peer == last->peer)
+            n += snprintf(text + n, bytes - (size_t)n, " of %s with rank %d", kind, o->peer);
+        else if (step->op == RINGX_EXCHANGE)
             n += snprintf(text + n, bytes - (size_t)n, " of %s with rank %d to rank %d", kind, o->peer, last->peer);
         else
             n += snprintf(text + n, bytes - (size_t)n, " of %s of rank %d", kind, o->owner);

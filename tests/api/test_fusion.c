@@ -65,7 +65,11 @@ static void expect_words(const ringx_program *p, const world *w, const char *wha
     assert_int_equal(told, p->fusion.words);
     assert_int_equal(p->fusion.track.count[RINGX_COMPUTE_LANE], 1);
     assert_int_equal(p->fusion.track.wait[RINGX_COMPUTE_LANE][0], 0);
-    assert_int_equal(p->fusion.track.count[RINGX_COMM_LANE], s->lane_count[RINGX_COMM_LANE]);
+    assert_int_equal(p->fusion.track.count[RINGX_COMM_LANE], w->slices);
+    for (int i = 0; i < w->slices; i++) {
+        assert_int_equal(s->steps[p->fusion.track.step[RINGX_COMM_LANE][i]].op, RINGX_EXCHANGE);
+        assert_int_equal(p->fusion.track.wait[RINGX_COMM_LANE][i], 0);
+    }
 }
 
 static void check(world *w, bool fuses)
@@ -81,7 +85,7 @@ static void check(world *w, bool fuses)
         w->schedules[r] = (ringx_schedule){.status = RINGX_OK};
         snprintf(what, sizeof what, "%s, rank %d, %lld tokens, %d slices", w->preset->name, r,
                  (long long)w->problem.tokens, w->slices);
-        assert_int_equal(ringx__program_prepare(&p, ringx__kernel_at(0), false), RINGX_OK);
+        assert_int_equal(ringx__program_prepare(&p, ringx__kernel_at(0), false, false), RINGX_OK);
         if (fuses) {
             expect_words(&p, w, what);
             expect_live(&p, w, r, what);

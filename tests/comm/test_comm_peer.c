@@ -38,19 +38,22 @@ static void fake_close(void *opened)
     (void)opened;
 }
 
-static ringx_status fake_signal(uint32_t *word, void *stream)
+static ringx_status fake_words(const ringx_word_op *op, size_t count, void *stream)
 {
     (void)stream;
-    atomic_store((_Atomic uint32_t *)word, 1);
+    for (size_t i = 0; i < count; i++) {
+        _Atomic uint32_t *word = (_Atomic uint32_t *)op[i].word;
+        while (op[i].use == RINGX_WORD_AWAIT && atomic_load(word) != 1)
+            sched_yield();
+        atomic_store(word, op[i].use == RINGX_WORD_SET);
+    }
     return RINGX_OK;
 }
 
-static ringx_status fake_await(uint32_t *word, void *stream)
+static ringx_status fake_clear(uint32_t *words, size_t count, void *stream)
 {
     (void)stream;
-    while (atomic_load((_Atomic uint32_t *)word) != 1)
-        sched_yield();
-    atomic_store((_Atomic uint32_t *)word, 0);
+    memset(words, 0, count * sizeof *words);
     return RINGX_OK;
 }
 
@@ -58,14 +61,6 @@ static bool fake_serial(void *stream)
 {
     (void)stream;
     return false;
-}
-
-static ringx_status fake_clear(uint32_t *words, size_t count, void *stream)
-{
-    (void)stream;
-    for (size_t i = 0; i < count; i++)
-        atomic_store((_Atomic uint32_t *)(words + i), 0);
-    return RINGX_OK;
 }
 
 static _Thread_local int releases;
@@ -84,8 +79,8 @@ static ringx_status fake_copy_rows(void *to, const void *from, size_t width, siz
     return RINGX_OK;
 }
 
-static const ringx_peer_ops fake_peer = {fake_share, fake_open,   fake_close, fake_copy_rows, fake_signal,
-                                         fake_await, fake_serial, fake_clear, fake_release};
+static const ringx_peer_ops fake_peer = {fake_share, fake_open,  fake_close,  fake_copy_rows,
+                                         fake_words, fake_clear, fake_serial, fake_release};
 
 static ringx_status add(size_t count, const float *from, float *to, void *stream)
 {

@@ -13,9 +13,9 @@
 
 typedef struct bench_job {
     const settings *settings;
-    table *table;      /* rank 0 */
-    measurement first; /* what later ones must agree with */
-    measurement baseline;
+    table *table;            /* rank 0 */
+    measurement first;       /* what later ones must agree with */
+    measurement baseline;    /* of GPUs: of the row that is measured */
     double peak;             /* flop/s of one rank */
     double forecast[PASSES]; /* seconds */
 } bench_job;
@@ -127,12 +127,14 @@ static const table_column columns[] = {{"batch", NULL},
                                        {"workspace_mib", "workspace MiB"},
                                        {"peak_rss_mib", "peak RSS MiB"},
                                        {"error", "error"},
+                                       {"alone_ms", "alone ms"},
                                        {"efficiency", "efficiency"},
                                        {"forecast_ms", "forecast ms"}};
-#define COLUMNS (sizeof columns / sizeof *columns) /* the last two are shown in text if they were asked for */
+#define COLUMNS (sizeof columns / sizeof *columns) /* the last three are shown in text if they were asked for */
 
+/* alone: seconds of one rank; NaN: not measured. */
 static void add_row(const bench_job *job, const char *preset, int pass, const measurement *m, double error,
-                    double efficiency)
+                    double alone, double efficiency)
 {
     const settings *s = job->settings;
     const pass_figures *f = &m->pass[pass];
@@ -162,36 +164,60 @@ static void add_row(const bench_job *job, const char *preset, int pass, const me
     table_real(t, m->workspace_bytes / 1048576, 2);
     table_real(t, m->peak_bytes / 1048576, 1);
     table_real(t, error, -1);
-    table_real(t, efficiency, 3);
+    table_real(t, 1e3 * alone, 3);
+    table_real(t, isnan(alone) ? NAN : efficiency, 3);
     table_real(t, s->machine ? 1e3 * job->forecast[pass] : NAN, 3);
 }
 
 /* One rank on the whole sequence with the threads that all ranks of the process have together: of ranks that are
- * processes, this rank's threads alone; where each has a GPU, each does, and the slowest one's time counts. */
+ * processes, this rank's threads alone. */
+static ringx_options options_alone(const crew *c, const settings *s, settings *alone)
+{
+    *alone = *s;
+    alone->layout = alone->algorithm = NULL;
+    alone->head_ranks = alone->ranks_per_node = alone->slices = 0;
+    alone->workspace_limit = 0;
+    ringx_options o = settings_rank_options(alone, "ringX3", c->ranks_here);
+    o.threads *= c->in_process ? c->ranks : 1;
+    return o;
+}
+
+/* Does each rank have a GPU of its own?  Then each is timed alone, in turns with all together; else rank 0, before. */
+static bool has_turns(const crew *c)
+{
+    return c->nccl && !c->in_process;
+}
+
 static int measure_baseline(crew *c, bench_job *job)
 {
-    const bool each = c->nccl && !c->in_process;
     int code = CODE_GOOD;
-    if (c->rank == 0 || each) {
-        const settings *s = job->settings;
+    if (c->rank == 0) {
         crew *solo;
-        settings alone = *s;
-        alone.layout = alone.algorithm = NULL;
-        alone.head_ranks = alone.ranks_per_node = alone.slices = 0;
-        alone.workspace_limit = 0;
-        ringx_options o = settings_rank_options(&alone, "ringX3", c->ranks_here);
-        if (c->in_process)
-            o.threads *= c->ranks;
+        settings alone;
+        ringx_options o = options_alone(c, job->settings, &alone);
         code = crew_threads_create(COMM_SELF, 1, NULL, &solo);
         if (!code)
-            code = measure(solo, &alone, &o, &job->baseline, NULL);
+            code = measure(solo, &alone, &o, &job->baseline, NULL, NULL);
         crew_threads_destroy(solo);
-    }
-    code = crew_agree(c, code);
-    for (int pass = 0; pass < PASSES && !code && each; pass++)
-        crew_max(c, &job->baseline.pass[pass].median_s, 1);
-    if (c->rank == 0)
         job->first = job->baseline;
+    }
+    return crew_agree(c, code);
+}
+
+/* The slowest GPU's time alone counts. */
+static int measure_turns(crew *c, bench_job *job, const ringx_options *o, measurement *m, const char *timeline)
+{
+    settings alone;
+    other_turns others = {.settings = &alone, .options = options_alone(c, job->settings, &alone)};
+    int code = crew_agree(c, crew_threads_create(COMM_SELF, 1, NULL, &others.crew));
+    if (!code)
+        code = measure(c, job->settings, o, m, timeline, &others);
+    crew_threads_destroy(others.crew);
+    for (int pass = 0; pass < PASSES && !code; pass++)
+        crew_max(c, &others.found.pass[pass].median_s, 1);
+    job->baseline = others.found;
+    if (job->first.ranks == 0)
+        job->first = others.found;
     return code;
 }
 
@@ -220,8 +246,10 @@ static int bench_one(crew *c, bench_job *job, const checked *k, const char *pres
     ringx_options o = settings_rank_options(s, preset, c->ranks_here);
     o.timeline = s->timeline != NULL || s->device == RINGX_CUDA; /* whose exposed time comes from it */
     int code = verify(c, s, k, preset, &error);
+    const char *timeline = settings_timeline(s, preset, path, sizeof path);
     if (!code)
-        code = measure(c, s, &o, &m, settings_timeline(s, preset, path, sizeof path));
+        code = s->baseline && has_turns(c) ? measure_turns(c, job, &o, &m, timeline)
+                                           : measure(c, s, &o, &m, timeline, NULL);
     if (!code && c->rank == 0) {
         if (job->first.ranks == 0)
             job->first = m;
@@ -229,8 +257,9 @@ static int bench_one(crew *c, bench_job *job, const checked *k, const char *pres
         if (!code && s->machine)
             code = forecast(s, preset, c->ranks, o.threads, job->forecast);
         for (int pass = 0; pass <= !s->forward_only && !code; pass++) {
-            double alone = job->baseline.pass[pass].median_s / (c->in_process && s->device == RINGX_CPU ? 1 : c->ranks);
-            add_row(job, preset, pass, &m, error, s->baseline ? alone / m.pass[pass].median_s : NAN);
+            double alone = job->baseline.pass[pass].median_s;
+            double share = alone / (c->in_process && s->device == RINGX_CPU ? 1 : c->ranks);
+            add_row(job, preset, pass, &m, error, s->baseline ? alone : NAN, share / m.pass[pass].median_s);
         }
     }
     return crew_agree(c, code);
@@ -265,7 +294,7 @@ static int work(crew *c, void *context)
     double peak = code ? 0 : rank_peak(c, s);
     if (c->rank == 0)
         job->peak = peak;
-    if (!code && s->baseline)
+    if (!code && s->baseline && !has_turns(c))
         code = measure_baseline(c, job);
     for (size_t i = 0; i < s->presets.count && !code; i++) {
         if (c->rank == 0)
@@ -290,13 +319,6 @@ static void print_heading(const settings *s, const bench_job *job, int ranks)
            (long long)s->batch, (long long)s->tokens, (long long)s->q_heads,
            (long long)(s->kv_heads ? s->kv_heads : s->q_heads), (long long)s->head_dim, dtypes[s->dtype],
            s->causal.value ? ", causal" : "", ranks, ranks == 1 ? "" : "s", 1e-9 * job->peak);
-    if (s->baseline) {
-        printf("one rank of %d thread%s alone: forward %.3f ms", job->baseline.threads,
-               job->baseline.threads == 1 ? "" : "s", 1e3 * job->baseline.pass[PASS_FORWARD].median_s);
-        if (!s->forward_only)
-            printf(", backward %.3f ms", 1e3 * job->baseline.pass[PASS_BACKWARD].median_s);
-        putchar('\n');
-    }
 }
 
 static int output(const settings *s, const bench_job *job, int ranks)
@@ -357,7 +379,7 @@ static int run(void *settings_of_command)
     table_column shown[COLUMNS];
     memcpy(shown, columns, sizeof columns);
     if (!s->baseline)
-        shown[COLUMNS - 2].title = NULL;
+        shown[COLUMNS - 3].title = shown[COLUMNS - 2].title = NULL;
     if (!s->machine)
         shown[COLUMNS - 1].title = NULL;
     int ranks = 1, code = settings_check(s, false);
@@ -379,7 +401,8 @@ static const char help[] =
     "the results of the timed size must agree between presets.  Times are those of the slowest rank: the\n"
     "median, the least, and (most - least)/median.  GFLOP/s: 4 per live query, key and dimension forward, 10\n"
     "backward.  Exposed: computation waiting for transfers.  Wire and messages: of the rank with most.  Peak\n"
-    "RSS is that of the process; with threads, of all ranks.  With --machine a forecast is added.\n";
+    "RSS is that of the process; with threads, of all ranks.  With --machine a forecast is added.\n"
+    "Alone: one rank on the whole sequence, of GPUs the slowest, each in turns with all together.\n";
 
 const program_command command_bench = {
     .options = {.program = "ringx",
