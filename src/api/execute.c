@@ -6,14 +6,14 @@
 #include "api/plan.h"
 #include "comm/peer.h"
 
-static ringx_status run_step(void *context, uint32_t step, int lane, void *stream, void *begun)
+static ringx_status run_step(void *context, uint32_t step, int lane, void *stream)
 {
     const ringx_execution *e = context;
     const ringx_fusion *fusion = &e->program->fusion;
     bool comm = lane == RINGX_COMM_LANE;
     if (comm && fusion->on && fusion->word[step])
         ringx__peer_announce(e->plan->data, fusion->word[step] - 1);
-    ringx_status status = comm ? ringx__step_transfer(e, step, stream) : ringx__step_compute(e, step, stream, begun);
+    ringx_status status = comm ? ringx__step_transfer(e, step, stream) : ringx__step_compute(e, step, stream);
     if (status == RINGX_OK || ringx__step_transfers(&e->program->schedule.steps[step])) /* the transport tells */
         return status;
     return ringx__tell(e->plan->data, status);

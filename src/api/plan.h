@@ -29,7 +29,7 @@ typedef struct ringx_program { /* one direction, ready to run */
     ringx_fusion fusion;
     ringx_track track; /* without what is needless */
     uint32_t *places;  /* its arrays */
-    uint8_t *awaited, *side;
+    uint8_t *awaited;
     ringx_pairs *pairs; /* by step */
     uint8_t *live;
     uint8_t *fresh;           /* by operand: dK,dV that a grad starts */
@@ -70,7 +70,7 @@ struct ringx_plan {
 };
 
 /* Everything a program needs beside its schedule, so that executing allocates nothing. */
-ringx_status ringx__program_prepare(ringx_program *program, const ringx_kernel *kernel, bool ordered, bool timeline);
+ringx_status ringx__program_prepare(ringx_program *program, const ringx_kernel *kernel, bool timeline);
 void ringx__program_free(ringx_program *program);
 
 /* Runs one step of a program; context for ringx_walk. */
@@ -78,14 +78,13 @@ typedef struct ringx_execution {
     ringx_plan *plan;
     ringx_program *program;
 } ringx_execution;
-ringx_status ringx__step_compute(const ringx_execution *e, uint32_t step, void *stream, void *begun);
+ringx_status ringx__step_compute(const ringx_execution *e, uint32_t step, void *stream);
 ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t step, void *stream);
 /* Can the block that a pack would make be sent from the caller's tensors, by who has it? */
 bool ringx__step_sent_directly(const ringx_execution *e, uint32_t packing);
 void ringx__fused_job(const ringx_execution *e, ringx_job *job);
 
-/* beside: gradients may run beside each other. */
-ringx_status ringx__track_prepare(ringx_program *program, bool beside);
+ringx_status ringx__track_prepare(ringx_program *program);
 
 ringx_status ringx__fusion_prepare(ringx_program *program);
 void ringx__fusion_free(ringx_fusion *fusion);

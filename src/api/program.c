@@ -197,7 +197,7 @@ static void find_sent(ringx_program *p)
             p->sends[i] = 0;
 }
 
-ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel, bool ordered, bool timeline)
+ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel, bool timeline)
 {
     const ringx_schedule *s = &p->schedule;
     size_t most_queries = 0, most_keys = 0, pairs = 0, most_operands = 0;
@@ -241,7 +241,7 @@ ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel
     if (kernel->ends_keys)
         find_ends(p);
     find_sent(p);
-    RINGX_TRY(ringx__track_prepare(p, kernel->beside && !ordered && !s->geometry.shape->mask.starts));
+    RINGX_TRY(ringx__track_prepare(p));
     RINGX_TRY(ringx__fusion_prepare(p));
     p->traffic = ringx__schedule_traffic(s);
     return RINGX_OK;
@@ -253,7 +253,6 @@ void ringx__program_free(ringx_program *p)
     ringx__fusion_free(&p->fusion);
     free(p->places);
     free(p->awaited);
-    free(p->side);
     free(p->pairs);
     free(p->live);
     free(p->fresh);

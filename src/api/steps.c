@@ -77,7 +77,7 @@ ringx_status ringx__step_pack(const ringx_execution *e, uint32_t number, void *s
                           ringx__block_rows(e, to, 3), 1, stream);
 }
 
-ringx_status ringx__step_compute(const ringx_execution *e, uint32_t number, void *stream, void *begun)
+ringx_status ringx__step_compute(const ringx_execution *e, uint32_t number, void *stream)
 {
     const ringx_plan *plan = e->plan;
     const ringx_shape *shape = &plan->shape;
@@ -88,7 +88,7 @@ ringx_status ringx__step_compute(const ringx_execution *e, uint32_t number, void
     switch (step->op) {
     case RINGX_ATTEND:
     case RINGX_GRAD:
-        return ringx__step_tiles(e, number, stream, begun);
+        return ringx__step_tiles(e, number, stream);
     case RINGX_FINISH:
         return finish(e, a, (int)step->operands - 1, stream);
     case RINGX_RESCALE:

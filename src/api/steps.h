@@ -77,6 +77,6 @@ ringx_status ringx__step_store(const ringx_execution *e, const ringx_operand *fr
 ringx_status ringx__step_store_sum(const ringx_execution *e, const ringx_operand *a, const ringx_operand *to,
                                    void *stream);
 ringx_status ringx__step_pack(const ringx_execution *e, uint32_t step, void *stream);
-ringx_status ringx__step_tiles(const ringx_execution *e, uint32_t step, void *stream, void *begun);
+ringx_status ringx__step_tiles(const ringx_execution *e, uint32_t step, void *stream);
 
 #endif

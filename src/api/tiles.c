@@ -146,7 +146,7 @@ void ringx__fused_job(const ringx_execution *e, ringx_job *job)
                        .waited = e->program->stamps ? ringx__peer_waited(plan->data) : NULL};
 }
 
-ringx_status ringx__step_tiles(const ringx_execution *e, uint32_t number, void *stream, void *begun)
+ringx_status ringx__step_tiles(const ringx_execution *e, uint32_t number, void *stream)
 {
     const ringx_plan *plan = e->plan;
     const ringx_step *step = &e->program->schedule.steps[number];
@@ -174,7 +174,6 @@ ringx_status ringx__step_tiles(const ringx_execution *e, uint32_t number, void *
                      .ordered = plan->deterministic,
                      .scratch = (char *)plan->args->workspace + plan->schedule_bytes,
                      .threads = plan->choice.threads,
-                     .stream = stream,
-                     .begun = begun};
+                     .stream = stream};
     return step->op == RINGX_ATTEND ? plan->choice.kernel->forward(&job) : plan->choice.kernel->backward(&job);
 }

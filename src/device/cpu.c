@@ -35,7 +35,7 @@ static void run_step(ringx_lanes *lanes, const ringx_walk *walk, int lane)
     uint32_t step = walk->track->step[lane][lanes->done[lane]];
     pthread_mutex_unlock(&lanes->mutex);
     double begin = ringx__now();
-    ringx_status status = walk->run(walk->context, step, lane, NULL, NULL);
+    ringx_status status = walk->run(walk->context, step, lane, NULL);
     double end = ringx__now();
     if (walk->stamps)
         walk->stamps[step] = (ringx_stamp){begin - lanes->start, end - lanes->start};

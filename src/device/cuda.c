@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* CUDA lanes: computation on the caller's stream and a second one for launches that may run beside each other,
- * communication on one of the plan's own; waits are events.
+/* CUDA lanes: computation on the caller's stream, communication on one of the plan's own; waits are events.
  *
  * Which lane enqueues when is the CPU lanes' business (device/cpu.c): on one thread where the transport only enqueues
  * (NCCL), on two where it blocks the host (staged transports).  A step first makes its stream wait for the event of the
  * other lane's last step that it depends on.  The walk forks from the caller's stream and joins it again, so it can be
  * captured in a graph. */
 #include <cuda_runtime.h>
-#include <math.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,9 +20,7 @@ enum { PASSES = 2 };
 struct ringx_lanes {
     ringx_lanes *host;
     int device;
-    cudaStream_t stream[RINGX_LANES], beside; /* beside: of computation */
-    cudaEvent_t begun;                        /* a launch of one stream of computation, all of it */
-    bool one_side;                            /* in the walk under way: a graph's */
+    cudaStream_t stream[RINGX_LANES];
     size_t steps;
     bool timed;
     cudaEvent_t *begin[PASSES], *end[PASSES], fork[PASSES]; /* by step; begin only if timed */
@@ -117,22 +113,15 @@ static void cuda_lanes_destroy(ringx_lanes *lanes)
         free_events(lanes, pass);
     if (lanes->stream[RINGX_COMM_LANE])
         cudaStreamDestroy(lanes->stream[RINGX_COMM_LANE]);
-    if (lanes->beside)
-        cudaStreamDestroy(lanes->beside);
-    if (lanes->begun)
-        cudaEventDestroy(lanes->begun);
     free(lanes);
 }
 
 static ringx_status fill_lanes(ringx_lanes *lanes, void *stream, bool one_lane)
 {
-    int least = 0, greatest = 0, callers = 0;
+    int least = 0, greatest = 0;
     CUDA_TRY(cudaGetDevice(&lanes->device));
     CUDA_TRY(cudaDeviceGetStreamPriorityRange(&least, &greatest));
     CUDA_TRY(cudaStreamCreateWithPriority(&lanes->stream[RINGX_COMM_LANE], cudaStreamNonBlocking, greatest));
-    CUDA_TRY(cudaStreamGetPriority((cudaStream_t)stream, &callers));
-    CUDA_TRY(cudaStreamCreateWithPriority(&lanes->beside, cudaStreamNonBlocking, callers));
-    CUDA_TRY(cudaEventCreateWithFlags(&lanes->begun, cudaEventDisableTiming));
     lanes->stream[RINGX_COMPUTE_LANE] = (cudaStream_t)stream;
     for (int pass = 0; pass < PASSES; pass++)
         RINGX_TRY(make_events(lanes, pass));
@@ -162,76 +151,24 @@ typedef struct ringx_enqueue {
     size_t next[RINGX_LANES];
 } enqueue;
 
-static int side_of(const ringx_lanes *lanes, const ringx_track *track, size_t place)
+static ringx_status enqueue_step(void *context, uint32_t step, int lane, void *unused)
 {
-    return track->side && !lanes->one_side ? track->side[place] : 0;
-}
-
-/* May the computation at this place run beside the end of the one before it? */
-static bool is_beside(const ringx_lanes *lanes, const ringx_track *track, size_t place)
-{
-    return place > 0 && place < track->count[RINGX_COMPUTE_LANE] &&
-           side_of(lanes, track, place) != side_of(lanes, track, place - 1);
-}
-
-/* A stream of computation (side 0 or 1) or another one (-1) waits for the first `count` steps of computation.  Any step
- * but the last of them and the one before began when all before those were done. */
-static ringx_status await_computed(const ringx_lanes *lanes, const ringx_walk *walk, cudaStream_t stream, int side,
-                                   size_t count)
-{
-    const ringx_track *track = walk->track;
-    for (size_t back = 1; back <= 2 && back <= count; back++) {
-        size_t place = count - back;
-        if (back == 2 && !is_beside(lanes, track, count - 1))
-            break;
-        uint32_t step = track->step[RINGX_COMPUTE_LANE][place];
-        if (side_of(lanes, track, place) != side)
-            CUDA_TRY(cudaStreamWaitEvent(stream, lanes->end[walk->pass][step], 0));
-    }
-    return RINGX_OK;
-}
-
-/* The stream of the computation at this place, when it waits for what comes before; beside the step right before it
- * runs when all blocks of that one have begun, else they would share the device from the beginning. */
-static ringx_status computing_stream(const ringx_lanes *lanes, const ringx_walk *walk, size_t place,
-                                     cudaStream_t *stream)
-{
-    const int side = side_of(lanes, walk->track, place);
-    const bool beside = is_beside(lanes, walk->track, place);
-    *stream = side ? lanes->beside : lanes->stream[RINGX_COMPUTE_LANE];
-    if (beside && place == 1)
-        CUDA_TRY(cudaStreamWaitEvent(*stream, lanes->fork[walk->pass], 0));
-    if (beside)
-        CUDA_TRY(cudaStreamWaitEvent(*stream, lanes->begun, 0));
-    return await_computed(lanes, walk, *stream, side, beside ? place - 1 : place);
-}
-
-static ringx_status enqueue_step(void *context, uint32_t step, int lane, void *no_stream, void *no_event)
-{
-    (void)no_stream, (void)no_event;
+    (void)unused;
     enqueue *q = context;
     ringx_lanes *lanes = q->lanes;
-    const ringx_walk *walk = q->walk;
-    cudaEvent_t *begin = lanes->begin[walk->pass], *end = lanes->end[walk->pass];
+    cudaEvent_t *begin = lanes->begin[q->walk->pass], *end = lanes->end[q->walk->pass];
     cudaStream_t stream = lanes->stream[lane];
-    const size_t place = q->next[lane]++;
-    uint32_t wait = walk->track->wait[lane][place];
+    uint32_t wait = q->walk->track->wait[lane][q->next[lane]++];
+    if (lane == RINGX_COMPUTE_LANE && q->next[lane] == 1 && q->walk->waits_ahead && wait < q->walk->ahead)
+        wait = (uint32_t)q->walk->ahead;
     CUDA_TRY(cudaSetDevice(lanes->device));
-    if (lane == RINGX_COMM_LANE) {
-        RINGX_TRY(await_computed(lanes, walk, stream, -1, wait));
-    } else {
-        RINGX_TRY(computing_stream(lanes, walk, place, &stream));
-        if (place == 0 && walk->waits_ahead && wait < walk->ahead)
-            wait = (uint32_t)walk->ahead;
-        if (wait)
-            CUDA_TRY(cudaStreamWaitEvent(stream, end[walk->track->step[RINGX_COMM_LANE][wait - 1]], 0));
-    }
+    if (wait)
+        CUDA_TRY(cudaStreamWaitEvent(stream, end[q->walk->track->step[1 - lane][wait - 1]], 0));
     if (lanes->timed)
         CUDA_TRY(cudaEventRecord(begin[step], stream));
-    const bool tells = lane == RINGX_COMPUTE_LANE && is_beside(lanes, walk->track, place + 1);
-    RINGX_TRY(walk->run(walk->context, step, lane, stream, tells ? lanes->begun : NULL));
+    RINGX_TRY(q->walk->run(q->walk->context, step, lane, stream));
     /* The ends of transfers tell which one is stuck. */
-    const uint8_t *awaited = walk->track->awaited;
+    const uint8_t *awaited = q->walk->track->awaited;
     if (lane == RINGX_COMM_LANE || lanes->timed || !awaited || awaited[step])
         CUDA_TRY(cudaEventRecord(end[step], stream));
     return RINGX_OK;
@@ -247,15 +184,10 @@ static ringx_status cuda_walk(ringx_lanes *lanes, const ringx_walk *walk)
                        .compute_first = walk->compute_first,
                        .ahead = walk->ahead};
     size_t transfers = walk->track->count[RINGX_COMM_LANE];
-    enum cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-    CUDA_TRY(cudaStreamIsCapturing(lanes->stream[RINGX_COMPUTE_LANE], &capture));
-    lanes->one_side = capture != cudaStreamCaptureStatusNone;
     CUDA_TRY(cudaEventRecord(lanes->fork[walk->pass], lanes->stream[RINGX_COMPUTE_LANE]));
     if (transfers)
         CUDA_TRY(cudaStreamWaitEvent(lanes->stream[RINGX_COMM_LANE], lanes->fork[walk->pass], 0));
     RINGX_TRY(ringx__device_cpu.walk(lanes->host, &host));
-    RINGX_TRY(
-        await_computed(lanes, walk, lanes->stream[RINGX_COMPUTE_LANE], 0, walk->track->count[RINGX_COMPUTE_LANE]));
     if (transfers) {
         uint32_t last = walk->track->step[RINGX_COMM_LANE][transfers - 1];
         CUDA_TRY(cudaStreamWaitEvent(lanes->stream[RINGX_COMPUTE_LANE], lanes->end[walk->pass][last], 0));
@@ -278,18 +210,15 @@ static void measure(ringx_lanes *lanes, const ringx_walk *walk)
     cudaEvent_t fork = lanes->fork[walk->pass], *begin = lanes->begin[walk->pass], *end = lanes->end[walk->pass];
     ringx_timing timing = {.total_s = 0};
     double busy[RINGX_LANES] = {0, 0};
-    for (int lane = 0; lane < RINGX_LANES; lane++) {
-        double until = 0; /* steps may run beside each other */
+    for (int lane = 0; lane < RINGX_LANES; lane++)
         for (size_t i = 0; i < walk->track->count[lane]; i++) {
             uint32_t step = walk->track->step[lane][i];
             ringx_stamp stamp = {seconds(fork, begin[step]), seconds(fork, end[step])};
-            busy[lane] += stamp.end > until ? stamp.end - fmax(stamp.begin, until) : 0;
-            until = fmax(stamp.end, until);
+            busy[lane] += stamp.end - stamp.begin;
             timing.total_s = stamp.end > timing.total_s ? stamp.end : timing.total_s;
             if (walk->stamps)
                 walk->stamps[step] = stamp;
         }
-    }
     timing.compute_s = busy[RINGX_COMPUTE_LANE];
     timing.transfer_s = busy[RINGX_COMM_LANE];
     timing.exposed_s = timing.total_s - timing.compute_s;

@@ -14,11 +14,7 @@ typedef struct ringx_track {
     const uint32_t *step[RINGX_LANES]; /* step numbers, in the order the lane runs them */
     const uint32_t *wait[RINGX_LANES]; /* steps of the other lane that must be done first */
     size_t count[RINGX_LANES];
-    const uint8_t *awaited; /* by step number: may another stream wait for it?  NULL: perhaps */
-    /* By place in the computation lane, for devices with streams: which of two, 0 or 1.  A step of another stream than
-     * the one before it may run beside the end of that one, but not before those before it are done.  NULL: all of one.
-     */
-    const uint8_t *side;
+    const uint8_t *awaited; /* by step number: does the other lane wait for it?  NULL: perhaps */
 } ringx_track;
 
 typedef struct ringx_stamp { /* seconds since the execute began */
@@ -27,10 +23,8 @@ typedef struct ringx_stamp { /* seconds since the execute began */
 
 typedef struct ringx_walk {
     const ringx_track *track;
-    /* Runs one step.  lane tells which lane calls; stream is that lane's (CUDA), else NULL.  begun, unless NULL: an
-     * event for the step's last launch to record when all of it has begun; the next step then fills what it leaves
-     * free. */
-    ringx_status (*run)(void *context, uint32_t step, int lane, void *stream, void *begun);
+    /* Runs one step.  lane tells which lane calls; stream is that lane's (CUDA), else NULL. */
+    ringx_status (*run)(void *context, uint32_t step, int lane, void *stream);
     void *context;
     ringx_stamp *stamps; /* indexed by step; NULL: do not record */
     ringx_timing *timing;

@@ -36,31 +36,6 @@ static inline cudaError_t ringx__cuda_launch(void (*kernel)(A...), dim3 grid, un
     return cudaLaunchKernel((const void *)kernel, grid, dim3(threads), pointers, smem, (cudaStream_t)stream);
 }
 
-/* begun: an event to record when all blocks have begun, or NULL. */
-template <typename P>
-static inline cudaError_t ringx__cuda_launch_telling(void (*kernel)(P), dim3 grid, unsigned threads, size_t smem,
-                                                     void *stream, void *begun, const P &params)
-{
-#if CUDART_VERSION >= 12030
-    cudaLaunchAttribute attribute;
-    attribute.id = cudaLaunchAttributeLaunchCompletionEvent;
-    attribute.val.launchCompletionEvent.event = (cudaEvent_t)begun;
-    attribute.val.launchCompletionEvent.flags = 0;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = grid;
-    config.blockDim = dim3(threads);
-    config.dynamicSmemBytes = smem;
-    config.stream = (cudaStream_t)stream;
-    config.attrs = &attribute;
-    config.numAttrs = begun ? 1 : 0;
-    void *pointers[] = {const_cast<P *>(&params)};
-    return cudaLaunchKernelExC(&config, (const void *)kernel, pointers);
-#else
-    cudaError_t error = ringx__cuda_launch(kernel, grid, threads, smem, stream, params);
-    return error != cudaSuccess || !begun ? error : cudaEventRecord((cudaEvent_t)begun, (cudaStream_t)stream);
-#endif
-}
-
 /* Loads a kernel, and lets it have so much shared memory. */
 static inline cudaError_t ringx__cuda_load(const void *kernel, int smem_bytes)
 {

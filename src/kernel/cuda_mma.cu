@@ -218,10 +218,9 @@ ringx_status backward(const ringx_job *job)
 } // namespace
 
 extern "C" const ringx_kernel ringx__kernel_cuda_mma = {
-    "cuda-mma", "mma.sync and cp.async, sm_80 and later, any strides",
-    RINGX_CUDA, true,
-    false,      false,
-    nullptr,    available,
-    supports,   scratch_bytes,
-    prepare,    forward,
-    backward};
+    "cuda-mma",    "mma.sync and cp.async, sm_80 and later, any strides",
+    RINGX_CUDA,    true,
+    false,         nullptr,
+    available,     supports,
+    scratch_bytes, prepare,
+    forward,       backward};

@@ -123,11 +123,10 @@ ringx_status multiprocessors(int *count)
     return RINGX_OK;
 }
 
-template <typename P>
-ringx_status launch(const ringx_sm90_variant *v, int64_t grid, const P &params, void *stream, void *begun)
+template <typename P> ringx_status launch(const ringx_sm90_variant *v, int64_t grid, const P &params, void *stream)
 {
-    RINGX_CUDA_TRY(ringx__cuda_launch_telling((void (*)(P))v->kernel, dim3((unsigned)grid), (unsigned)v->threads,
-                                              (size_t)v->smem_bytes, stream, begun, params));
+    RINGX_CUDA_TRY(ringx__cuda_launch((void (*)(P))v->kernel, dim3((unsigned)grid), (unsigned)v->threads,
+                                      (size_t)v->smem_bytes, stream, params));
     return RINGX_OK;
 }
 
@@ -250,7 +249,7 @@ ringx_status forward_piece(const ringx_job *job, const ringx_sm90_variant *v, co
     int most;
     RINGX_TRY(multiprocessors(&most));
     RINGX_CUDA_TRY(cudaMemsetAsync(counter, 0, sizeof *counter, (cudaStream_t)job->stream));
-    return launch(v, tiles * columns < most ? tiles * columns : most, p, job->stream, nullptr);
+    return launch(v, tiles * columns < most ? tiles * columns : most, p, job->stream);
 }
 
 const ringx_sm90_variant *forward_variant(const ringx_shape *shape)
@@ -424,7 +423,7 @@ ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, c
         size_t bytes = (size_t)p.q_tiles * (size_t)p.q_heads * (size_t)p.batch * sizeof *turns;
         RINGX_CUDA_TRY(cudaMemsetAsync(turns, 0, bytes, (cudaStream_t)job->stream));
     }
-    return launch(v, tiles * columns, p, job->stream, job->begun);
+    return launch(v, tiles * columns, p, job->stream);
 }
 
 const ringx_sm90_variant *backward_variant(const ringx_shape *shape)
@@ -496,10 +495,9 @@ ringx_status prepare(const ringx_shape *shape)
 } // namespace
 
 extern "C" const ringx_kernel ringx__kernel_cuda_sm90 = {
-    "cuda-sm90", "Hopper: wgmma, bulk tensor copies, warp specialisation",
-    RINGX_CUDA,  true,
-    true,        true,
-    awaits_keys, available,
-    supports,    scratch_bytes,
-    prepare,     forward,
-    backward};
+    "cuda-sm90",   "Hopper: wgmma, bulk tensor copies, warp specialisation",
+    RINGX_CUDA,    true,
+    true,          awaits_keys,
+    available,     supports,
+    scratch_bytes, prepare,
+    forward,       backward};

@@ -77,8 +77,6 @@ typedef struct ringx_job {
     void *scratch; /* scratch_bytes(...), aligned to 128, contents arbitrary */
     int threads;   /* OpenMP threads to use, >= 1 */
     void *stream;  /* CUDA: cudaStream_t */
-    void *begun;   /* backward, for kernels that run beside each other: a cudaEvent_t to record when all blocks of the
-                      launch have begun; or NULL */
     /* On the device, for kernels that await keys: += nanoseconds that a multiprocessor has waited on average; or NULL
      */
     uint64_t *waited;
@@ -87,11 +85,9 @@ typedef struct ringx_job {
 typedef struct ringx_kernel {
     const char *name, *text;
     ringx_device device;
-    bool starts_keys, ends_keys; /* backward heeds a key slice's fresh, final; else they may not be set */
-    bool beside; /* backward: unordered jobs without documents may run beside each other, also where they add to the
-                    same dq; heeds begun */
-    bool (*awaits_keys)(const ringx_job *job);  /* forward can heed heads and arrived of its key slices; NULL: never */
-    bool (*available)(void);                    /* this machine can run it */
+    bool starts_keys, ends_keys;               /* backward heeds a key slice's fresh, final; else they may not be set */
+    bool (*awaits_keys)(const ringx_job *job); /* forward can heed heads and arrived of its key slices; NULL: never */
+    bool (*available)(void);                   /* this machine can run it */
     bool (*supports)(const ringx_shape *shape); /* it can do this problem */
     /* Scratch that any job of this problem needs when at most q_heads/kv_heads heads are in one job, whose query and
      * key slices hold at most `tokens` tokens each in sum. */

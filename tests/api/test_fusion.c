@@ -85,7 +85,7 @@ static void check(world *w, bool fuses)
         w->schedules[r] = (ringx_schedule){.status = RINGX_OK};
         snprintf(what, sizeof what, "%s, rank %d, %lld tokens, %d slices", w->preset->name, r,
                  (long long)w->problem.tokens, w->slices);
-        assert_int_equal(ringx__program_prepare(&p, ringx__kernel_at(0), false, false), RINGX_OK);
+        assert_int_equal(ringx__program_prepare(&p, ringx__kernel_at(0), false), RINGX_OK);
         if (fuses) {
             expect_words(&p, w, what);
             expect_live(&p, w, r, what);

@@ -40,12 +40,12 @@ static void sleep_for(double seconds)
         ;
 }
 
-static ringx_status run(void *context, uint32_t step, int lane, void *stream, void *begun)
+static ringx_status run(void *context, uint32_t step, int lane, void *stream)
 {
     course *c = context;
     size_t place = atomic_fetch_add(&c->begun[lane], 1);
     c->thread[lane] = pthread_self();
-    if (place >= c->count[lane] || c->step[lane][place] != step || stream || begun ||
+    if (place >= c->count[lane] || c->step[lane][place] != step || stream != NULL ||
         atomic_load(&c->done[other[lane]]) < c->wait[lane][place])
         atomic_fetch_add(&c->wrong, 1);
     else

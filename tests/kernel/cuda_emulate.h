@@ -48,13 +48,6 @@ static inline cudaError_t ringx__cuda_launch(void (*kernel)(A...), dim3 grid, un
     return cudaSuccess;
 }
 
-template <typename P>
-static inline cudaError_t ringx__cuda_launch_telling(void (*kernel)(P), dim3 grid, unsigned threads, size_t smem,
-                                                     void *stream, void *, const P &params)
-{
-    return ringx__cuda_launch(kernel, grid, threads, smem, stream, params);
-}
-
 static inline cudaError_t ringx__cuda_load(const void *, int)
 {
     return cudaSuccess;

@@ -192,39 +192,29 @@ static int run_both(timed *t, int64_t iteration)
     return !code && t->backward ? run_pass(t, PASS_BACKWARD, iteration) : code;
 }
 
-/* others, unless NULL: before t, in this turn. */
-static int run_turn(timed *t, timed *others, int64_t iteration)
-{
-    int code = others ? run_both(others, iteration) : CODE_GOOD;
-    code = others ? crew_agree(t->crew, code) : code;
-    return code ? code : run_both(t, iteration);
-}
-
 /* A GPU's clock falls while it works: it must have come to rest. */
-static int settle_clock(timed *t, timed *others)
+static int settle_clock(timed *t)
 {
     const double least_s = 0.5, begin = seconds_now();
     double elapsed = 0;
     int code = CODE_GOOD;
     while (t->device != RINGX_CPU && elapsed < least_s && !code) {
-        code = run_turn(t, others, -1);
+        code = run_both(t, -1);
         elapsed = seconds_now() - begin;
         crew_max(t->crew, &elapsed, 1);
     }
     return code;
 }
 
-static int run_all(timed *t, timed *others)
+static int run_all(timed *t)
 {
-    int code = settle_clock(t, others);
+    int code = settle_clock(t);
     for (int64_t i = -t->settings->warmup; i < t->settings->iterations && !code; i++) {
-        code = run_turn(t, others, i);
+        code = run_both(t, i);
         if (t->crew->rank == 0)
             progress_step((size_t)(i + t->settings->warmup + 1), NULL);
     }
     t->observed = t->settings->iterations;
-    if (others)
-        others->observed = t->settings->iterations;
     return code;
 }
 
@@ -327,37 +317,14 @@ static int summarise(timed *t, measurement *m)
     return code;
 }
 
-static timed timed_of(crew *c, const settings *s, const ringx_options *o)
+int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, const char *timeline)
 {
-    return (timed){.crew = c,
-                   .settings = s,
-                   .problem = settings_problem(s),
-                   .backward = !s->forward_only,
-                   .device = o->device,
-                   .threads = o->threads};
-}
-
-static int prepare(timed *t, const ringx_options *o)
-{
-    int code = make_plan(t, o);
-    if (!code)
-        code = crew_agree(t->crew, create(t));
-    return code ? code : attach(t);
-}
-
-static int conclude(timed *t, measurement *m)
-{
-    int code = crew_agree(t->crew, placed_download(&t->placed));
-    if (code)
-        return code;
-    report(t, m);
-    return summarise(t, m);
-}
-
-int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, const char *timeline,
-            other_turns *others)
-{
-    timed t = timed_of(c, s, o), other = others ? timed_of(others->crew, others->settings, &others->options) : t;
+    timed t = {.crew = c,
+               .settings = s,
+               .problem = settings_problem(s),
+               .backward = !s->forward_only,
+               .device = o->device,
+               .threads = o->threads};
     *m = (measurement){.ranks = c->ranks};
     c->ops->barrier(c);
     if (c->leads_process)
@@ -366,26 +333,26 @@ int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, 
     const bool gpu = o->device != RINGX_CPU; /* a CPU measures what it exposes as it goes */
     ringx_options plain = *o;
     plain.timeline = o->timeline && !gpu;
-    int code = prepare(&t, &plain);
-    if (others) {
-        others->found = (measurement){.ranks = 1};
-        code = crew_agree(c, code ? code : prepare(&other, &others->options));
-    }
+    int code = make_plan(&t, &plain);
     if (!code)
-        code = run_all(&t, others ? &other : NULL);
+        code = crew_agree(c, create(&t));
+    if (!code)
+        code = attach(&t);
+    if (!code)
+        code = run_all(&t);
     if (!code && gpu && o->timeline)
         code = observe(&t, o);
     if (!code)
-        code = conclude(&t, m);
-    if (!code && others)
-        code = crew_agree(c, conclude(&other, &others->found));
+        code = crew_agree(c, placed_download(&t.placed));
+    if (!code) {
+        report(&t, m);
+        code = summarise(&t, m);
+    }
     if (!code && timeline) {
         ringx_status status = ringx_plan_draw(t.plan, timeline);
         int drawn = fail_status(status, "timeline");
         code = crew_agree(c, status == RINGX_IO ? CODE_CANNOT_WRITE : drawn);
     }
-    if (others)
-        destroy(&other);
     destroy(&t);
     return code;
 }

@@ -22,17 +22,8 @@ typedef struct measurement {
     double projection[TENSORS], norm[TENSORS];
 } measurement;
 
-typedef struct other_turns { /* what is timed in turns with a plan, so that a GPU's clock is the same for both */
-    crew *crew;
-    const settings *settings;
-    ringx_options options;
-    measurement found;
-} other_turns;
-
-/* Collective.  Inputs are functions of the global position, so that any split has the same.  others, unless NULL: of a
- * crew of this rank's own. */
-int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, const char *timeline,
-            other_turns *others);
+/* Collective.  Inputs are functions of the global position, so that any split has the same. */
+int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, const char *timeline);
 
 /* CODE_WRONG unless all projections agree within the tolerance of the dtype. */
 int measurements_agree(const settings *s, const measurement *a, const measurement *b, const char *what);

@@ -169,55 +169,38 @@ static void add_row(const bench_job *job, const char *preset, int pass, const me
     table_real(t, s->machine ? 1e3 * job->forecast[pass] : NAN, 3);
 }
 
-/* One rank on the whole sequence with the threads that all ranks of the process have together: of ranks that are
- * processes, this rank's threads alone. */
-static ringx_options options_alone(const crew *c, const settings *s, settings *alone)
-{
-    *alone = *s;
-    alone->layout = alone->algorithm = NULL;
-    alone->head_ranks = alone->ranks_per_node = alone->slices = 0;
-    alone->workspace_limit = 0;
-    ringx_options o = settings_rank_options(alone, "ringX3", c->ranks_here);
-    o.threads *= c->in_process ? c->ranks : 1;
-    return o;
-}
-
-/* Does each rank have a GPU of its own?  Then each is timed alone, in turns with all together; else rank 0, before. */
-static bool has_turns(const crew *c)
+/* Does each rank have a GPU of its own?  Then each is timed alone, before each preset: clocks fall while GPUs grow
+ * warm. Else rank 0 is, once. */
+static bool each_alone(const crew *c)
 {
     return c->nccl && !c->in_process;
 }
 
+/* One rank on the whole sequence with the threads that all ranks of the process have together: of ranks that are
+ * processes, this rank's threads alone.  The slowest one's time counts. */
 static int measure_baseline(crew *c, bench_job *job)
 {
     int code = CODE_GOOD;
-    if (c->rank == 0) {
+    if (c->rank == 0 || each_alone(c)) {
+        const settings *s = job->settings;
         crew *solo;
-        settings alone;
-        ringx_options o = options_alone(c, job->settings, &alone);
+        settings alone = *s;
+        alone.layout = alone.algorithm = NULL;
+        alone.head_ranks = alone.ranks_per_node = alone.slices = 0;
+        alone.workspace_limit = 0;
+        ringx_options o = settings_rank_options(&alone, "ringX3", c->ranks_here);
+        if (c->in_process)
+            o.threads *= c->ranks;
         code = crew_threads_create(COMM_SELF, 1, NULL, &solo);
         if (!code)
-            code = measure(solo, &alone, &o, &job->baseline, NULL, NULL);
+            code = measure(solo, &alone, &o, &job->baseline, NULL);
         crew_threads_destroy(solo);
-        job->first = job->baseline;
     }
-    return crew_agree(c, code);
-}
-
-/* The slowest GPU's time alone counts. */
-static int measure_turns(crew *c, bench_job *job, const ringx_options *o, measurement *m, const char *timeline)
-{
-    settings alone;
-    other_turns others = {.settings = &alone, .options = options_alone(c, job->settings, &alone)};
-    int code = crew_agree(c, crew_threads_create(COMM_SELF, 1, NULL, &others.crew));
-    if (!code)
-        code = measure(c, job->settings, o, m, timeline, &others);
-    crew_threads_destroy(others.crew);
-    for (int pass = 0; pass < PASSES && !code; pass++)
-        crew_max(c, &others.found.pass[pass].median_s, 1);
-    job->baseline = others.found;
-    if (job->first.ranks == 0)
-        job->first = others.found;
+    code = crew_agree(c, code);
+    for (int pass = 0; pass < PASSES && !code && each_alone(c); pass++)
+        crew_max(c, &job->baseline.pass[pass].median_s, 1);
+    if (c->rank == 0 && job->first.ranks == 0)
+        job->first = job->baseline;
     return code;
 }
 
@@ -246,10 +229,10 @@ static int bench_one(crew *c, bench_job *job, const checked *k, const char *pres
     ringx_options o = settings_rank_options(s, preset, c->ranks_here);
     o.timeline = s->timeline != NULL || s->device == RINGX_CUDA; /* whose exposed time comes from it */
     int code = verify(c, s, k, preset, &error);
-    const char *timeline = settings_timeline(s, preset, path, sizeof path);
+    if (!code && s->baseline && each_alone(c))
+        code = measure_baseline(c, job);
     if (!code)
-        code = s->baseline && has_turns(c) ? measure_turns(c, job, &o, &m, timeline)
-                                           : measure(c, s, &o, &m, timeline, NULL);
+        code = measure(c, s, &o, &m, settings_timeline(s, preset, path, sizeof path));
     if (!code && c->rank == 0) {
         if (job->first.ranks == 0)
             job->first = m;
@@ -294,7 +277,7 @@ static int work(crew *c, void *context)
     double peak = code ? 0 : rank_peak(c, s);
     if (c->rank == 0)
         job->peak = peak;
-    if (!code && s->baseline && !has_turns(c))
+    if (!code && s->baseline && !each_alone(c))
         code = measure_baseline(c, job);
     for (size_t i = 0; i < s->presets.count && !code; i++) {
         if (c->rank == 0)
@@ -402,7 +385,7 @@ static const char help[] =
     "median, the least, and (most - least)/median.  GFLOP/s: 4 per live query, key and dimension forward, 10\n"
     "backward.  Exposed: computation waiting for transfers.  Wire and messages: of the rank with most.  Peak\n"
     "RSS is that of the process; with threads, of all ranks.  With --machine a forecast is added.\n"
-    "Alone: one rank on the whole sequence, of GPUs the slowest, each in turns with all together.\n";
+    "Alone: one rank on the whole sequence, of GPUs the slowest, right before.\n";
 
 const program_command command_bench = {
     .options = {.program = "ringx",
