@@ -180,6 +180,13 @@ static void more_ranks(trial *t)
              (long long)t->c.context_parallel_size);
 }
 
+static void inner_again(trial *t)
+{
+    if (t->c.keep_mlp_layers > 0)
+        snprintf(t->text, sizeof t->text, "keep_mlp_layers=0");
+    t->c.keep_mlp_layers = 0;
+}
+
 static void attend_again(trial *t)
 {
     if (t->c.checkpoint_activations && t->c.keep_attention)
@@ -188,9 +195,9 @@ static void attend_again(trial *t)
 }
 
 static void (*const changes[])(trial *) = {
-    recompute,    attend_again, mlp_4096,     loss_1024,    stage_1,      stage_2,      offload,
-    mlp_1024,     loss_256,     more_context, more_context, more_context, more_context, more_context,
-    more_context, more_ranks,   more_ranks,   more_ranks,   more_ranks,   more_ranks,   more_ranks};
+    inner_again, recompute,  attend_again, mlp_4096,     loss_1024,    stage_1,      stage_2,      offload,
+    mlp_1024,    loss_256,   more_context, more_context, more_context, more_context, more_context, more_context,
+    more_ranks,  more_ranks, more_ranks,   more_ranks,   more_ranks,   more_ranks};
 
 static const table_column change_columns[] = {{"change", "with, one after the other"},
                                               {"gib", "GiB a rank"},

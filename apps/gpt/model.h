@@ -74,6 +74,7 @@ typedef struct gpt_run {
     bool offload;                   /* with recompute: inputs of layers wait for backward in host memory */
     bool partition;                 /* with recompute: each tensor rank keeps its part of them */
     bool keep_attention;            /* with recompute: what attention gave is kept, too, and not computed again */
+    int64_t keep_mlp;               /* of so many layers, the last ones, gate and up are kept, not computed again */
     bool no_peer_copies;            /* attention's blocks travel by the communicator alone (ringx_plan_attach) */
     const ringx_options *attention; /* [attentions]; NULL: the library's choice */
     size_t attentions;              /* 0: one */
@@ -102,6 +103,7 @@ typedef enum gpt_memory_item { /* bytes of: */
                                GPT_GRADIENTS,
                                GPT_INPUTS,    /* inputs of layers, and the last one's output */
                                GPT_KEPT,      /* q, k, v and results of attention that backward needs */
+                               GPT_KEPT_MLP,  /* gate and up of all tokens */
                                GPT_BACKWARD,  /* gradients of activations of all tokens */
                                GPT_CHUNKS,    /* what is computed a chunk of tokens at a time */
                                GPT_WORKSPACE, /* the attention's */

@@ -100,6 +100,7 @@ int gpt_settings_create(gpt_settings *s, const config *c, int64_t vocabulary)
                        .offload = c->checkpoint_activations && c->checkpoint_in_cpu,
                        .partition = c->checkpoint_activations && c->partition_activations,
                        .keep_attention = c->checkpoint_activations && c->keep_attention,
+                       .keep_mlp = c->keep_mlp_layers,
                        .no_peer_copies = !c->peer_copies,
                        .document_masks = c->document_mask};
     int code = choose_attention(s, c);

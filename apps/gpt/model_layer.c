@@ -6,7 +6,8 @@
  *
  * All but the attention itself goes over the tokens in chunks.  q, k, v, gate, up have a part of their rows on each
  * rank of the tensor group, o and down of their columns: those two, and in backward the gradients of both n, are sums
- * over the group, kept in float until they are summed.  Backward computes norms, gate and up again. */
+ * over the group, kept in float until they are summed.  Backward computes norms again, and gate and up where they are
+ * not kept. */
 #include "gpt/model_parts.h"
 
 kept_attention *kept_of(gpt_model *m, int64_t layer)
@@ -118,14 +119,25 @@ int layer_attention(gpt_model *m, int64_t layer, bool again)
     return CODE_GOOD;
 }
 
-/* gate, up and their product of a piece. */
-static int mlp_inner(gpt_model *m, int64_t layer, piece p)
+/* Where gate and up of a piece are: kept ones in their place among all tokens. */
+static kept_mlp mlp_of(const gpt_model *m, int64_t layer, piece p)
 {
+    const kept_mlp *k = &m->mlps[layer];
+    return k->gate.data ? (kept_mlp){rows_from(k->gate, p.first), rows_from(k->up, p.first)}
+                        : (kept_mlp){m->gate, m->up};
+}
+
+/* gate, up and their product of a piece; again: for backward. */
+static int mlp_inner(gpt_model *m, int64_t layer, piece p, bool again)
+{
+    const kept_mlp k = mlp_of(m, layer, p);
     nn_norm n = norm_of(m, parameter_of(layer, POST_NORM), p, kept_of(m, layer)->middle);
     TRY(m->on.ops->rms_norm_forward(&m->on, &n));
-    TRY(project(m, parameter_of(layer, GATE_PROJ), p.tokens, m->normal, m->gate));
-    TRY(project(m, parameter_of(layer, UP_PROJ), p.tokens, m->normal, m->up));
-    nn_gate g = {.tokens = p.tokens, .width = m->inner, .gate = m->gate, .up = m->up, .y = m->act};
+    if (!again || !m->mlps[layer].gate.data) {
+        TRY(project(m, parameter_of(layer, GATE_PROJ), p.tokens, m->normal, k.gate));
+        TRY(project(m, parameter_of(layer, UP_PROJ), p.tokens, m->normal, k.up));
+    }
+    nn_gate g = {.tokens = p.tokens, .width = m->inner, .gate = k.gate, .up = k.up, .y = m->act};
     return m->on.ops->silu_gate_forward(&m->on, &g);
 }
 
@@ -133,7 +145,7 @@ int layer_mlp(gpt_model *m, int64_t layer)
 {
     for (int64_t t = 0; t < m->tokens; t += m->chunk) {
         piece p = piece_at(m, t);
-        TRY(mlp_inner(m, layer, p));
+        TRY(mlp_inner(m, layer, p, false));
         nn_array from_to[3] = {m->act, rows_from(kept_of(m, layer)->middle, t), rows_from(m->inputs[layer + 1], t)};
         TRY(residual(m, parameter_of(layer, DOWN_PROJ), p.tokens, from_to));
     }
@@ -143,13 +155,14 @@ int layer_mlp(gpt_model *m, int64_t layer)
 /* dx of y becomes dx of middle. */
 static int mlp_backward(gpt_model *m, int64_t layer, piece p)
 {
-    TRY(mlp_inner(m, layer, p));
+    const kept_mlp k = mlp_of(m, layer, p);
+    TRY(mlp_inner(m, layer, p, true));
     projection down = {parameter_of(layer, DOWN_PROJ), m->act, rows_from(m->dx, p.first), m->act, false};
     TRY(project_backward(m, p.tokens, &down));
-    nn_gate g = {p.tokens, m->inner, m->gate, m->up, m->act, m->act, m->gate, m->up}; /* gradients in their places */
+    nn_gate g = {p.tokens, m->inner, k.gate, k.up, m->act, m->act, k.gate, k.up}; /* gradients in their places */
     TRY(m->on.ops->silu_gate_backward(&m->on, &g));
-    projection gate = {parameter_of(layer, GATE_PROJ), m->normal, m->gate, m->partial, false};
-    projection up = {parameter_of(layer, UP_PROJ), m->normal, m->up, m->partial, true};
+    projection gate = {parameter_of(layer, GATE_PROJ), m->normal, k.gate, m->partial, false};
+    projection up = {parameter_of(layer, UP_PROJ), m->normal, k.up, m->partial, true};
     TRY(project_backward(m, p.tokens, &gate));
     TRY(project_backward(m, p.tokens, &up));
     TRY(sum_partial(m, p.tokens));

@@ -9,10 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const gpt_memory_names[GPT_MEMORY_ITEMS] = {
-    [GPT_WEIGHTS] = "weights",           [GPT_GRADIENTS] = "gradients", [GPT_INPUTS] = "inputs of layers",
-    [GPT_KEPT] = "kept attention",       [GPT_BACKWARD] = "backward",   [GPT_CHUNKS] = "chunks of tokens",
-    [GPT_WORKSPACE] = "attention space", [GPT_LOSS] = "loss",           [GPT_TABLES] = "tables"};
+const char *const gpt_memory_names[GPT_MEMORY_ITEMS] = {[GPT_WEIGHTS] = "weights",
+                                                        [GPT_GRADIENTS] = "gradients",
+                                                        [GPT_INPUTS] = "inputs of layers",
+                                                        [GPT_KEPT] = "kept attention",
+                                                        [GPT_KEPT_MLP] = "kept mlp",
+                                                        [GPT_BACKWARD] = "backward",
+                                                        [GPT_CHUNKS] = "chunks of tokens",
+                                                        [GPT_WORKSPACE] = "attention space",
+                                                        [GPT_LOSS] = "loss",
+                                                        [GPT_TABLES] = "tables"};
 
 /* shared: what is computed again is where another layer has it. */
 static void take_kept(const gpt_model *m, arena *a, kept_attention *k, const kept_attention *shared)
@@ -35,6 +41,11 @@ int64_t kept_layers(const gpt_model *m)
     return one || m->config.layers < 1 ? 1 : m->config.layers;
 }
 
+static bool keeps_mlp(const gpt_model *m, int64_t layer)
+{
+    return !m->run.forward_only && layer >= m->config.layers - m->run.keep_mlp;
+}
+
 /* Whether inputs of layers are in two buffers that alternate. */
 static bool alternate(const gpt_model *m)
 {
@@ -53,6 +64,12 @@ static void lay_out(gpt_model *m, arena *a)
     a->item = GPT_KEPT;
     for (int64_t i = 0; i < kept_layers(m); i++)
         take_kept(m, a, &m->kept[i], m->run.recompute && i > 0 ? &m->kept[0] : NULL);
+    a->item = GPT_KEPT_MLP;
+    for (int64_t i = 0; i < layers; i++)
+        if (keeps_mlp(m, i)) {
+            m->mlps[i].gate = arena_take_matrix(a, m->tokens, m->inner, m->dtype);
+            m->mlps[i].up = arena_take_matrix(a, m->tokens, m->inner, m->dtype);
+        }
     a->item = GPT_BACKWARD;
     if (!m->run.forward_only) {
         m->dx = arena_take_matrix(a, m->tokens, width, m->dtype);
@@ -64,8 +81,10 @@ static void lay_out(gpt_model *m, arena *a)
     a->item = GPT_CHUNKS;
     m->normal = arena_take_matrix(a, most, width, m->dtype);
     m->partial = arena_take_matrix(a, most, width, RINGX_F32);
-    m->gate = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
-    m->up = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
+    if (!keeps_mlp(m, 0)) { /* each layer has its own */
+        m->gate = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
+        m->up = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
+    }
     m->act = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
     a->item = GPT_WORKSPACE;
     m->workspace = arena_take(a, m->workspace_bytes);
@@ -138,7 +157,8 @@ static int count(gpt_model *m)
     m->loss_chunk = chunk_of(m->run.loss_chunk, m->tokens, nn_loss_tile(m->device));
     m->inputs = allocate((size_t)(m->config.layers + 1) * sizeof *m->inputs);
     m->kept = allocate((size_t)kept_layers(m) * sizeof *m->kept);
-    if (!m->inputs || !m->kept)
+    m->mlps = allocate((size_t)m->config.layers * sizeof *m->mlps);
+    if (!m->inputs || !m->kept || !m->mlps)
         return CODE_NO_MEMORY;
     TRY(divide_inputs(m));
     arena a = {.items = m->memory_items};
@@ -174,8 +194,8 @@ void model_memory_free(gpt_model *m)
     if (m->memory)
         ringx_memory_free(m->on.ops->device, m->memory);
     ringx_memory_free(m->on.ops->device, m->more_workspace);
-    free(m->inputs), free(m->kept), free(m->positions), free(m->host_nll), free(m->part_bounds);
-    m->memory = NULL, m->inputs = NULL, m->kept = NULL, m->positions = NULL, m->host_nll = NULL;
+    free(m->inputs), free(m->kept), free(m->mlps), free(m->positions), free(m->host_nll), free(m->part_bounds);
+    m->memory = NULL, m->inputs = NULL, m->kept = NULL, m->mlps = NULL, m->positions = NULL, m->host_nll = NULL;
     m->parts = NULL, m->part_bounds = NULL, m->more_workspace = NULL, m->elsewhere = false;
     m->memory_bytes = m->host_bytes = m->more_bytes = m->part_first = m->part_bytes = 0;
     memset(m->memory_items, 0, sizeof m->memory_items);
@@ -272,6 +292,7 @@ int gpt_paper_memory(const gpt_config *config, ringx_dtype dtype, const gpt_run 
     int code = on_paper(m, memory);
     free(m->inputs);
     free(m->kept);
+    free(m->mlps);
     free(m->part_bounds);
     free(m->parameters);
     free(m);

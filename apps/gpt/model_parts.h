@@ -32,6 +32,10 @@ typedef struct kept_attention {
     float *lse;
 } kept_attention;
 
+typedef struct kept_mlp { /* of all tokens; not kept: no data */
+    nn_array gate, up;
+} kept_mlp;
+
 typedef struct masked_plans { /* for samples whose documents have these bounds */
     int64_t *starts;
     size_t documents;
@@ -72,6 +76,7 @@ struct gpt_model {
     size_t host_bytes;
     bool output_gone; /* the last of inputs has been overwritten */
     kept_attention *kept;
+    kept_mlp *mlps;                 /* [layers] */
     nn_array dx, dq, dk, dv, dout;  /* of all tokens */
     nn_array normal, gate, up, act; /* of a chunk */
     nn_array partial;               /* of a chunk, float: to be summed over the tensor group */

@@ -3,8 +3,8 @@
  *
  * Linear layers: floating point operations by the machine's rate of matrix products.  What is not a product: bytes by
  * its memory's rate.  Attention: the library's forecast.  Sums over ranks: its forecast of single transfers; gradients
- * are taken to travel after backward.  Backward computes norms, gate and up again; with recomputation, all before the
- * attention's residual too, but for the attention itself where that is kept. */
+ * are taken to travel after backward.  Backward computes norms again, and gate and up unless they are kept; with
+ * recomputation, all before the attention's residual too, but for the attention itself where that is kept. */
 #include "gpt/plan_paper.h"
 
 #include "shared/numbers.h"
@@ -14,6 +14,7 @@
 
 typedef struct shape {                                        /* of the rank with most tokens, in a micro-step */
     double layers, width, q, kv, inner, words, tokens, bytes; /* bytes: of an element */
+    double kept_mlps;                                         /* layers */
     double chunks, loss_chunks;                               /* numbers of them */
     bool recompute, attends_again, partition;
 } shape;
@@ -37,6 +38,7 @@ static shape shape_of(const gpt_paper *p, const gpt_settings *s, const gpt_paper
                    .inner = (double)s->model.inner / tensor,
                    .words = (double)s->model.vocabulary / tensor,
                    .tokens = tokens,
+                   .kept_mlps = (double)s->run.keep_mlp,
                    .bytes = (double)dtype_bytes(s->dtype),
                    .chunks = pieces(tokens, s->run.chunk),
                    .loss_chunks = pieces(tokens, s->run.loss_chunk),
@@ -50,7 +52,7 @@ static double linear_flops(const shape *h)
 {
     double attention = h->width * (2 * h->q + 2 * h->kv), gates = 2 * h->width * h->inner, down = h->width * h->inner;
     double layer = attention * (h->recompute ? 4 : 3) + gates * 4 + down * 3;
-    return 2 * h->tokens * (h->layers * layer + 3 * h->width * h->words);
+    return 2 * h->tokens * (h->layers * layer - h->kept_mlps * gates + 3 * h->width * h->words);
 }
 
 /* Bytes through memory of what is not a product. */

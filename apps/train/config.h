@@ -73,7 +73,7 @@ typedef struct config {
     double min_loss_scale;
     /* recomputation */
     bool checkpoint_activations, partition_activations, synchronize_each_layer, checkpoint_in_cpu, keep_attention;
-    int64_t checkpoint_num_layers, mlp_chunk_tokens, loss_chunk_tokens;
+    int64_t checkpoint_num_layers, keep_mlp_layers, mlp_chunk_tokens, loss_chunk_tokens;
     /* data */
     int64_t seed, data_impl, num_workers, tokenizer_type;
     char *data_path, *vocab_file, *merge_file, *split;

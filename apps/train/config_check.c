@@ -62,6 +62,9 @@ static int check_model(config *c)
     if (c->intermediate_size % tp)
         return fail(CODE_CONFIGURATION, "%smodel_parallel_size %lld does not divide intermediate_size %lld",
                     place(c, "model_parallel_size"), (long long)tp, (long long)c->intermediate_size);
+    if (c->keep_mlp_layers > c->num_layers)
+        return fail(CODE_CONFIGURATION, "%skeep_mlp_layers %lld is more than num_layers %lld",
+                    place(c, "keep_mlp_layers"), (long long)c->keep_mlp_layers, (long long)c->num_layers);
     if (c->max_position_embeddings && c->max_position_embeddings < c->seq_length)
         return fail(CODE_CONFIGURATION, "%sseq_length %lld is beyond max_position_embeddings %lld",
                     place(c, "seq_length"), (long long)c->seq_length, (long long)c->max_position_embeddings);

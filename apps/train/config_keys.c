@@ -130,6 +130,7 @@ const config_key config_keys[] = {
     {"synchronize_each_layer", KEY_BOOL, F(synchronize_each_layer), 0, 1, NULL, "false"},
     {"checkpoint_in_cpu", KEY_BOOL, F(checkpoint_in_cpu), 0, 1, NULL, "false"},
     {"keep_attention", KEY_BOOL, F(keep_attention), 0, 1, NULL, "false"},
+    {"keep_mlp_layers", KEY_INT, F(keep_mlp_layers), 0, 1e5, NULL, "0"},
     {"contiguous_checkpointing", WITHOUT_EFFECT},
     {"mlp_chunk_tokens", KEY_INT, F(mlp_chunk_tokens), 0, MANY, NULL, "8192"},
     {"loss_chunk_tokens", KEY_INT, F(loss_chunk_tokens), 0, MANY, NULL, "1024"},

@@ -8,7 +8,7 @@
  * both. */
 #include <stdlib.h>
 
-#include "api/plan.h"
+#include "api/steps.h"
 #include "comm/peer.h"
 
 /* Is a pass nothing but attends that each need one exchange more, and transfers that wait for none of them? */

@@ -80,9 +80,6 @@ typedef struct ringx_execution {
 } ringx_execution;
 ringx_status ringx__step_compute(const ringx_execution *e, uint32_t step, void *stream);
 ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t step, void *stream);
-/* Can the block that a pack would make be sent from the caller's tensors, by who has it? */
-bool ringx__step_sent_directly(const ringx_execution *e, uint32_t packing);
-void ringx__fused_job(const ringx_execution *e, ringx_job *job);
 
 ringx_status ringx__track_prepare(ringx_program *program);
 

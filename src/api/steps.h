@@ -78,5 +78,9 @@ ringx_status ringx__step_store_sum(const ringx_execution *e, const ringx_operand
                                    void *stream);
 ringx_status ringx__step_pack(const ringx_execution *e, uint32_t step, void *stream);
 ringx_status ringx__step_tiles(const ringx_execution *e, uint32_t step, void *stream);
+/* All attends of a pass as one job. */
+void ringx__fused_job(const ringx_execution *e, ringx_job *job);
+/* Can the block that a pack would make be sent from the caller's tensors, by who has it? */
+bool ringx__step_sent_directly(const ringx_execution *e, uint32_t packing);
 
 #endif

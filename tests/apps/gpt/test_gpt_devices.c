@@ -134,7 +134,7 @@ static void check_bits(ringx_device device)
     assert_true(isfinite(nll));
     for (int form = 0; form < 8; form++) {
         run.recompute = form & 1, run.offload = form & 1 && form & 2, run.keep_attention = form & 1 && form & 4;
-        run.chunk = form & 2 ? 1 : 0, run.loss_chunk = form & 4 ? 100 : 0;
+        run.chunk = form & 2 ? 1 : 0, run.loss_chunk = form & 4 ? 100 : 0, run.keep_mlp = form / 2;
         float *other = gradients_of(&p, &run, &again);
         assert_memory_equal(&nll, &again, sizeof nll);
         assert_memory_equal(first, other, gpt_model_elements(p.m) * sizeof *first);

@@ -130,6 +130,7 @@ static void memory_to_the_byte(void **state)
                       "checkpoint_activations=true", "checkpoint_in_cpu=true", "precision=bfloat16"}},
         {.ranks = 2, .settings = {"context_parallel_size=2", "attention_config=ringX2o+zigzag+ringX4*1"}},
         {.ranks = 2, .settings = {"context_parallel_size=2", "attention_config=ulysses*all", "document_mask=true"}},
+        {.ranks = 2, .settings = {"context_parallel_size=2", "keep_mlp_layers=1", "precision=bfloat16"}},
         {.ranks = 5, .settings = {"context_parallel_size=5", "seq_length=4", "attention_config=zigzag*all"}}};
     omp_set_num_threads(1);
     paper_machine local = machine_of("local");

@@ -122,6 +122,31 @@ static void host_memory_changes_no_bit(void **state)
     llama_batch_free(&b);
 }
 
+/* gate and up of no layer, of the last ones, or of all, which need no place for a chunk then. */
+static void kept_gates_change_no_bit(void **state)
+{
+    (void)state;
+    llama_batch b = llama_batch_read();
+    for (int context = 1; context <= 2; context++) {
+        form none = form_of(&b, context);
+        none.run.chunk = 1;
+        run_form(&none);
+        assert_int_equal(none.memory.items[GPT_KEPT_MLP], 0);
+        for (int layers = 1; layers <= LAYERS; layers++) {
+            form some = form_of(&b, context);
+            some.run.chunk = 1, some.run.keep_mlp = layers, some.run.recompute = layers == 2;
+            run_form(&some);
+            expect_same(&some, &none, 0, "kept gates");
+            assert_int_equal(some.memory.items[GPT_KEPT_MLP] % (size_t)layers, 0);
+            assert_true(some.memory.items[GPT_KEPT_MLP] > 0);
+            assert_int_equal(some.memory.items[GPT_CHUNKS] < none.memory.items[GPT_CHUNKS], layers == LAYERS);
+            free(some.gradients);
+        }
+        free(none.gradients);
+    }
+    llama_batch_free(&b);
+}
+
 /* Each of two tensor ranks keeps half of the inputs: on the device, or in host memory. */
 static void parts_on_tensor_ranks_change_no_bit(void **state)
 {
@@ -283,6 +308,7 @@ static void documents_change(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(host_memory_changes_no_bit),
+                                       cmocka_unit_test(kept_gates_change_no_bit),
                                        cmocka_unit_test(host_memory_again_and_refused),
                                        cmocka_unit_test(parts_on_tensor_ranks_change_no_bit),
                                        cmocka_unit_test(layers_attend_differently),

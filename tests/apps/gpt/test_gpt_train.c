@@ -307,6 +307,7 @@ static void forms_have_the_gradients_of_one_rank(void **state)
         set(&r, "checkpoint_activations=true");
         set(&r, "checkpoint_in_cpu=true");
         set(&r, "keep_attention=true");
+        set(&r, "keep_mlp_layers=1");
         set(&r, "peer_copies=false");
         run_good(right);
         run_good(&r);

@@ -240,6 +240,7 @@ static void mistakes(void **state)
     refused("num_kv_heads: 3\n", "more.yml:1: num_kv_heads 3 does not divide num_attention_heads 4");
     refused("num_kv_heads: 2\nmodel_parallel_size: 4\n",
             "more.yml:2: model_parallel_size 4 does not divide num_kv_heads");
+    refused("keep_mlp_layers: 3\n", "more.yml:1: keep_mlp_layers 3 is more than num_layers 2");
     refused("max_position_embeddings: 31\n", "seq_length 32 is beyond max_position_embeddings 31");
     refused("attention_config: [[[\"rings\"], 2]]\n", "'rings' is neither ring, auto nor a preset");
     refused("attention_config: [[[\"ring\"], 3]]\n", "count '3'");
