@@ -421,6 +421,51 @@ static void test_reach_of_one_side(void **state)
     one_sided = -1;
 }
 
+/* A word that was announced is set at the end of the next call, no other one, and by no later call. */
+static void announced_body(rank_thread *self)
+{
+    static _Thread_local char arena[4096] __attribute__((aligned(128)));
+    ringx_device_ops device = *ringx__device(RINGX_CPU);
+    ringx_comm *peer = NULL;
+    ringx_call how = {.what = "test", .deadline_s = 5};
+    device.peer = &fake_peer;
+    my_process = self->comm->rank;
+    my_host = 0;
+    note(self, ringx__comm_peer(self->comm, self->comm, &device, add, 4, &peer));
+    note(self, ringx__peer_open(peer, arena, &how));
+    for (int call = 0; call < 3; call++)
+        note(self, peer->ops->broadcast(peer, NULL, arena, arena, sizeof arena, 0, &how));
+    note(self, ringx__peer_attach(peer, &how));
+    note(self, ringx__peer_begin(peer, 0));
+    note(self, ringx__peer_expect(peer, NULL));
+    static const int announced[] = {RINGX_ARRIVALS - 1, -1, 0};
+    uint32_t wanted[RINGX_ARRIVALS] = {0};
+    bool right = true;
+    for (int call = 0; call < 3; call++) {
+        if (announced[call] >= 0) {
+            ringx__peer_announce(peer, announced[call]);
+            wanted[announced[call]] = 1;
+        }
+        note(self, peer->ops->broadcast(peer, NULL, arena, arena, sizeof arena, 0, &how));
+        right = right && memcmp(ringx__peer_words(peer), wanted, sizeof wanted) == 0;
+        memset(wanted, 0, sizeof wanted);
+        note(self, ringx__peer_expect(peer, NULL));
+    }
+    if (!right)
+        note(self, ringx__fail(RINGX_INTERNAL, "an arrival word is wrong"));
+    peer->ops->destroy(peer);
+}
+
+static void test_announced(void **state)
+{
+    (void)state;
+    rank_thread t[MOST_TEST_RANKS];
+    one_sided = -1;
+    run_ranks(t, 3, NULL, announced_body, NULL);
+    for (int r = 0; r < 3; r++)
+        expect(t, r, RINGX_OK, NULL);
+}
+
 static bool goes_on; /* after a failure */
 
 static void extra_body(rank_thread *self)
@@ -468,7 +513,7 @@ static void test_more_than_noted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_one_host), cmocka_unit_test(test_some_out_of_reach),
-                                       cmocka_unit_test(test_reach_of_one_side),
+                                       cmocka_unit_test(test_reach_of_one_side), cmocka_unit_test(test_announced),
                                        cmocka_unit_test(test_more_than_noted)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
