@@ -59,15 +59,15 @@ run)
         --against fa2 --csv "$out/mma.csv" | tee "$out/compare-mma.txt"
     ;;
 sanitize)
-    # of head_dim 128, 64, 48, 96: causal and full, softcap, dropout, two ranks and more, dK, dV ended by the kernel
+    # small cases of head_dim 48, 64, 96, 128 and others: causal and full, ranks, documents, softcap, dropout, ordered,
+    # ended; one process for them all, which takes long to start
     for tool in ${TOOLS:-memcheck racecheck initcheck synccheck}; do
         for kernel in cuda-sm90 cuda-mma; do
-            for seed in ${SEEDS:-353 139 347 634 194 222 475}; do
-                log=$out/$tool-$kernel-$seed.txt
-                CUDA_CHECK_AT_ONCE=1 timeout 100 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-                    "$dir/cuda_check" check "$kernel" 1 "$seed" > "$log" 2>&1 && code=0 || code=$?
-                echo "$tool $kernel $seed: exit $code, $(grep -h SUMMARY "$log" || echo 'no summary')"
-            done
+            log=$out/$tool-$kernel.txt
+            CUDA_CHECK_UNDER_TOOL=1 CUDA_CHECK_VERBOSE=1 timeout "${LIMIT:-200}" compute-sanitizer --tool "$tool" \
+                --error-exitcode 9 "$dir/cuda_check" check "$kernel" "${CASES:-8}" "${SEED:-7910}" > "$log" 2>&1 &&
+                code=0 || code=$?
+            echo "$tool $kernel: exit $code, $(grep -c '^seed' "$log") cases begun, $(grep SUMMARY "$log" || echo 'no summary')"
         done
     done | tee "$out/sanitize.txt"
     ;;

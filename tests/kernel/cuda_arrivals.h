@@ -11,18 +11,23 @@
 
 #include "kernel/cuda_common.cuh"
 
+/* Set where a tool runs kernels slowly, and one at a time. */
+static inline bool under_a_tool()
+{
+#ifdef RINGX_EMULATE
+    return true;
+#else
+    return getenv("CUDA_CHECK_UNDER_TOOL") != nullptr;
+#endif
+}
+
 class arrivals
 {
     enum { WORDS = 64 };
     uint32_t *word = nullptr;
     size_t used = 0;
     std::mt19937_64 rng;
-    /* Where a kernel is done when its launch returns: emulated, and under tools that run one at a time. */
-#ifdef RINGX_EMULATE
-    bool at_once = true;
-#else
-    bool at_once = getenv("CUDA_CHECK_AT_ONCE") != nullptr;
-#endif
+    bool at_once = under_a_tool(); /* a kernel is done when its launch returns */
 
   public:
     explicit arrivals(uint64_t seed) : rng(seed)
