@@ -55,6 +55,7 @@ int vit_set_up_model(vit_training *t)
     vit_run run = {.batch = t->layout.local_batch,
                    .chunk = c->mlp_chunk_tokens,
                    .recompute = c->checkpoint_activations,
+                   .keep_mlp = c->keep_mlp_layers,
                    .forward_only = t->forward_only,
                    .no_peer_copies = !c->peer_copies,
                    .attention = &t->attention,

@@ -41,6 +41,7 @@ typedef struct vit_config {
     int64_t device;     /* ringx_device */
     int64_t zero_stage; /* 0, 1 */
     bool checkpoint_activations, noddp, peer_copies;
+    int64_t keep_mlp_layers;         /* blocks, the last ones, whose fc1 backward does not compute again */
     int64_t mlp_chunk_tokens;        /* 0: all at once */
     int64_t keep_last_n_checkpoints; /* 0: all */
     double peak_theoretical_tflops;  /* of one rank's device, for the MFU; 0: not said */

@@ -42,6 +42,9 @@ int vit_config_check(const vit_config *c)
     if (!c->global_means_path != !c->global_stds_path)
         return fail(CODE_CONFIGURATION, "%s: global_means_path and global_stds_path must both be given, or neither",
                     c->name);
+    if (c->keep_mlp_layers > c->depth)
+        return fail(CODE_CONFIGURATION, "%s: keep_mlp_layers %lld is more than depth %lld", c->name,
+                    (long long)c->keep_mlp_layers, (long long)c->depth);
     return check_attention(c);
 }
 

@@ -67,6 +67,7 @@ const vit_key vit_keys[] = {
     {"peer_copies", VIT_KEY_BOOL, F(peer_copies), 0, 1, NULL, "true"},
     {"zero_stage", VIT_KEY_INT, F(zero_stage), 0, 1, NULL, "0"},
     {"checkpoint_activations", VIT_KEY_BOOL, F(checkpoint_activations), 0, 1, NULL, "false"},
+    {"keep_mlp_layers", VIT_KEY_INT, F(keep_mlp_layers), 0, 1e5, NULL, "0"},
     {"mlp_chunk_tokens", VIT_KEY_INT, F(mlp_chunk_tokens), 0, MANY, NULL, "0"},
     {"keep_last_n_checkpoints", VIT_KEY_INT, F(keep_last_n_checkpoints), 0, 1e6, NULL, "0"},
     {"peak_theoretical_tflops", VIT_KEY_REAL, F(peak_theoretical_tflops), 0, 1e12, NULL, "0"},

@@ -65,12 +65,13 @@ int vit_model_put(vit_model *m, size_t i, const float *values);
 /* ---- running ---- */
 
 typedef struct vit_run {
-    int64_t batch;                       /* samples */
-    int64_t chunk;                       /* tokens at a time, rounded up to NN_TILE; 0: all */
-    bool forward_only;                   /* evaluation: no gradients */
-    bool recompute;                      /* keep of a block its input only */
-    bool no_peer_copies;                 /* attention's blocks travel by the communicator alone (ringx_plan_attach) */
-    const ringx_options *attention;      /* NULL: the library's choice; lives as long as the run */
+    int64_t batch;                  /* samples */
+    int64_t chunk;                  /* tokens at a time, rounded up to NN_TILE; 0: all */
+    bool forward_only;              /* evaluation: no gradients */
+    bool recompute;                 /* keep of a block its input only */
+    int64_t keep_mlp;               /* of so many blocks, the last ones, fc1's result is kept, not computed again */
+    bool no_peer_copies;            /* attention's blocks travel by the communicator alone (ringx_plan_attach) */
+    const ringx_options *attention; /* NULL: the library's choice; lives as long as the run */
     int64_t first_sample, sample_stride; /* sample b is number first + b·stride of the global batch: for dropout */
 } vit_run;
 
@@ -108,6 +109,7 @@ typedef enum vit_memory_item { /* bytes of: */
                                VIT_GRADIENTS,
                                VIT_INPUTS,    /* inputs of blocks, and the last one's output */
                                VIT_KEPT,      /* q, k, v and results of attention that backward needs */
+                               VIT_KEPT_MLP,  /* results of fc1 of all tokens */
                                VIT_BACKWARD,  /* gradients of activations of all tokens */
                                VIT_CHUNKS,    /* what is computed a chunk of tokens at a time */
                                VIT_WORKSPACE, /* the attention's */

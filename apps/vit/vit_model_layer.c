@@ -7,7 +7,7 @@
  * x, middle, y and their gradients are float, whatever the model's dtype.  All but the attention itself goes over the
  * tokens in chunks.  q, k, v, fc1 have a part of their rows on each rank of the tensor group, proj and fc2 of their
  * columns: those two (their bias is added by the first rank), and in backward the gradients of both n, are sums over
- * the group, kept in float until they are summed.  Backward computes norms and fc1 again. */
+ * the group, kept in float until they are summed.  Backward computes norms again, and fc1 where it is not kept. */
 #include "vit/vit_model_parts.h"
 
 static vit_kept *kept_of(vit_model *m, int64_t layer)
@@ -128,13 +128,21 @@ int vit_block_attention(vit_model *m, int64_t layer)
     return CODE_GOOD;
 }
 
-/* hidden, and act = drop(gelu(hidden)), of a piece. */
-static int mlp_inner(vit_model *m, int64_t layer, vit_piece p)
+/* Where fc1's result of a piece is: a kept one in its place among all tokens. */
+static nn_array hidden_of(const vit_model *m, int64_t layer, vit_piece p)
 {
+    return m->hiddens[layer].data ? rows_from(m->hiddens[layer], p.first) : m->hidden;
+}
+
+/* hidden, and act = drop(gelu(hidden)), of a piece; again: for backward. */
+static int mlp_inner(vit_model *m, int64_t layer, vit_piece p, bool again)
+{
+    const nn_array hidden = hidden_of(m, layer, p);
     nn_norm n = vit_norm_of(m, parameter_of(layer, NORM2_WEIGHT), p, kept_of(m, layer)->middle);
     TRY(m->on.ops->layer_norm_forward(&m->on, &n));
-    TRY(project(m, parameter_of(layer, FC1_WEIGHT), p.tokens, m->normal, m->hidden));
-    nn_map g = {.tokens = p.tokens, .width = m->inner, .x = m->hidden, .y = m->act};
+    if (!again || !m->hiddens[layer].data)
+        TRY(project(m, parameter_of(layer, FC1_WEIGHT), p.tokens, m->normal, hidden));
+    nn_map g = {.tokens = p.tokens, .width = m->inner, .x = hidden, .y = m->act};
     TRY(m->on.ops->gelu_forward(&m->on, &g));
     return vit_drop(m, layer, DROP_INNER, p, m->act, m->act);
 }
@@ -145,7 +153,7 @@ int vit_block_mlp(vit_model *m, int64_t layer)
     residual r;
     TRY(residual_of(m, layer, true, &r));
     for (int64_t t = 0; t < m->tokens; t += m->chunk) {
-        TRY(mlp_inner(m, layer, piece_at(m, t)));
+        TRY(mlp_inner(m, layer, piece_at(m, t), false));
         TRY(add_residual(m, &r, piece_at(m, t), m->act, x_y));
     }
     return CODE_GOOD;
@@ -155,12 +163,12 @@ int vit_block_mlp(vit_model *m, int64_t layer)
 static int mlp_backward(vit_model *m, const residual *r, vit_piece p)
 {
     nn_array dy;
-    TRY(mlp_inner(m, r->layer, p));
+    TRY(mlp_inner(m, r->layer, p, true));
     TRY(residual_gradient(m, r, p, &dy));
     projection fc2 = {r->weight, m->act, dy, m->act, false};
     TRY(project_backward(m, p.tokens, &fc2));
     TRY(vit_drop(m, r->layer, DROP_INNER, p, m->act, m->act));
-    nn_map g = {.tokens = p.tokens, .width = m->inner, .x = m->hidden, .dy = m->act, .dx = m->act};
+    nn_map g = {.tokens = p.tokens, .width = m->inner, .x = hidden_of(m, r->layer, p), .dy = m->act, .dx = m->act};
     TRY(m->on.ops->gelu_backward(&m->on, &g));
     projection fc1 = {parameter_of(r->layer, FC1_WEIGHT), m->normal, m->act, m->partial, false};
     TRY(project_backward(m, p.tokens, &fc1));

@@ -8,9 +8,11 @@
 #include <string.h>
 
 const char *const vit_memory_names[VIT_MEMORY_ITEMS] = {
-    [VIT_WEIGHTS] = "weights",           [VIT_GRADIENTS] = "gradients",     [VIT_INPUTS] = "inputs of blocks",
-    [VIT_KEPT] = "kept attention",       [VIT_BACKWARD] = "backward",       [VIT_CHUNKS] = "chunks of tokens",
-    [VIT_WORKSPACE] = "attention space", [VIT_ENDS] = "fields and patches", [VIT_TABLES] = "tables"};
+    [VIT_WEIGHTS] = "weights",         [VIT_GRADIENTS] = "gradients",
+    [VIT_INPUTS] = "inputs of blocks", [VIT_KEPT] = "kept attention",
+    [VIT_KEPT_MLP] = "kept mlp",       [VIT_BACKWARD] = "backward",
+    [VIT_CHUNKS] = "chunks of tokens", [VIT_WORKSPACE] = "attention space",
+    [VIT_ENDS] = "fields and patches", [VIT_TABLES] = "tables"};
 
 static void take_kept(const vit_model *m, arena *a, vit_kept *k)
 {
@@ -27,8 +29,17 @@ static int64_t kept_blocks(const vit_model *m)
     return m->run.recompute || m->run.forward_only ? 1 : m->shape.depth;
 }
 
+static bool keeps_mlp(const vit_model *m, int64_t block)
+{
+    return !m->run.forward_only && block >= m->shape.depth - m->run.keep_mlp;
+}
+
 static void lay_out_backward(vit_model *m, arena *a)
 {
+    a->item = VIT_KEPT_MLP;
+    for (int64_t i = 0; i < m->shape.depth; i++)
+        if (keeps_mlp(m, i))
+            m->hiddens[i] = arena_take_matrix(a, m->tokens, m->inner, m->dtype);
     a->item = VIT_BACKWARD;
     m->dx = arena_take_matrix(a, m->tokens, m->shape.embed, RINGX_F32);
     m->dq = arena_take_matrix(a, m->tokens, m->qkv, m->dtype);
@@ -57,7 +68,8 @@ static void lay_out(vit_model *m, arena *a)
     a->item = VIT_CHUNKS;
     m->normal = arena_take_matrix(a, m->chunk, embed, m->dtype);
     m->partial = arena_take_matrix(a, m->chunk, embed, RINGX_F32);
-    m->hidden = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
+    if (!keeps_mlp(m, 0)) /* each block has its own */
+        m->hidden = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
     m->act = arena_take_matrix(a, m->chunk, m->inner, m->dtype);
     a->item = VIT_WORKSPACE;
     m->workspace = arena_take(a, m->workspace_bytes);
@@ -84,7 +96,8 @@ static int count(vit_model *m)
     m->chunk = chunk < 1 ? NN_TILE : (chunk + NN_TILE - 1) / NN_TILE * NN_TILE;
     m->inputs = allocate((size_t)(m->shape.depth + 1) * sizeof *m->inputs);
     m->kept = allocate((size_t)kept_blocks(m) * sizeof *m->kept);
-    if (!m->inputs || !m->kept)
+    m->hiddens = allocate((size_t)m->shape.depth * sizeof *m->hiddens);
+    if (!m->inputs || !m->kept || !m->hiddens)
         return CODE_NO_MEMORY;
     arena a = {.items = m->memory_items};
     lay_out(m, &a);
@@ -167,13 +180,13 @@ int vit_memory_create(vit_model *m)
 
 void vit_memory_free(vit_model *m)
 {
-    void *const host[] = {m->inputs, m->kept, m->positions, m->host_target, m->path_factors, m->sums};
+    void *const host[] = {m->inputs, m->kept, m->hiddens, m->positions, m->host_target, m->path_factors, m->sums};
     m->on.ops->host_free(m->host_prediction);
     m->on.ops->host_free(m->host_gradient);
     ringx_memory_free(m->on.ops->device, m->memory);
     for (size_t i = 0; i < sizeof host / sizeof host[0]; i++)
         free(host[i]);
-    m->memory = NULL, m->inputs = NULL, m->kept = NULL, m->positions = NULL;
+    m->memory = NULL, m->inputs = NULL, m->kept = NULL, m->hiddens = NULL, m->positions = NULL;
     m->host_prediction = NULL, m->host_target = NULL, m->host_gradient = NULL, m->path_factors = NULL, m->sums = NULL;
     m->rows = NULL, m->factors = NULL, m->dx = m->branch = m->pixels = (nn_array){0};
     m->memory_bytes = 0;
@@ -214,6 +227,7 @@ int vit_paper_memory(const vit_shape *shape, ringx_dtype dtype, const vit_run *r
     int code = on_paper(m, memory);
     free(m->inputs);
     free(m->kept);
+    free(m->hiddens);
     free(m->parameters);
     free(m);
     return code;

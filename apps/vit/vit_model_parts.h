@@ -81,6 +81,7 @@ struct vit_model {
     nn_array patches, prediction;   /* [tokens][pixels]; the latter float, and its gradient */
     nn_array *inputs;               /* [depth + 1][tokens][embed], float; forward only: two that alternate */
     vit_kept *kept;
+    nn_array *hiddens;            /* [depth]: of all tokens; without data where they are not kept */
     nn_array dx;                  /* of all tokens, float */
     nn_array dq, dk, dv, dout;    /* of all tokens */
     nn_array normal, hidden, act; /* of a chunk */

@@ -14,8 +14,10 @@ static int lay_out_ranks(vit_plan *p, const vit_config *c)
     p->shape = vit_shape_of(c);
     p->dtype = dtypes[c->amp_mode];
     p->parameters = vit_parameters(c);
-    p->run =
-        (vit_run){.batch = p->layout.local_batch, .chunk = c->mlp_chunk_tokens, .recompute = c->checkpoint_activations};
+    p->run = (vit_run){.batch = p->layout.local_batch,
+                       .chunk = c->mlp_chunk_tokens,
+                       .recompute = c->checkpoint_activations,
+                       .keep_mlp = c->keep_mlp_layers};
     return code;
 }
 

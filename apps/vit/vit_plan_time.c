@@ -3,8 +3,8 @@
  *
  * Linear layers: floating point operations by the machine's rate of matrix products.  What is not a product: bytes by
  * its memory's rate.  Attention: the library's forecast.  Sums over ranks: its forecast of single transfers; gradients
- * travel after backward.  Backward computes norms, fc1 and GELU again; with recomputation, all before the attention's
- * residual too. */
+ * travel after backward.  Backward computes norms and GELU again, fc1 unless it is kept; with recomputation, all before
+ * the attention's residual too. */
 #include "shared/numbers.h"
 #include "vit/vit_plan.h"
 
@@ -23,7 +23,8 @@ static double linear_flops(const vit_plan *p)
     double d = (double)s->embed, square = d * d / p->layout.size[AXIS_TENSOR], patch = (double)(s->patch * s->patch);
     double attention = 4 * square * (p->run.recompute ? 4 : 3), fc1 = 4 * square * 4, fc2 = 4 * square * 3;
     double ends = d * patch * (2 * (double)s->channels_in + 3 * (double)s->channels_out);
-    return 2 * tokens_of(p) * ((double)s->depth * (attention + fc1 + fc2) + ends);
+    double kept = (double)p->run.keep_mlp * 4 * square;
+    return 2 * tokens_of(p) * ((double)s->depth * (attention + fc1 + fc2) - kept + ends);
 }
 
 /* Bytes through memory of what is not a product: the stream and its gradient are float, the rest of the dtype. */

@@ -147,7 +147,7 @@ static void recomputation_and_chunks_change_no_bit(void **state)
         assert_memory_equal(losses, losses + 2, 2 * sizeof *losses);
         assert_true(losses[0] > 0 && losses[1] > 0);
         for (int form = 1; form < 4; form++) {
-            run.recompute = form & 1, run.chunk = form & 2 ? 1 : 0;
+            run.recompute = form & 1, run.chunk = form & 2 ? 1 : 0, run.keep_mlp = form - 1;
             float *other = gradients_of(&o, &run, again);
             assert_memory_equal(losses, again, sizeof losses);
             assert_memory_equal(first, other, vit_model_elements(o.m) * sizeof *first);
@@ -183,6 +183,7 @@ static void memory_is_what_the_paper_says(void **state)
     for (int form = 0; form < 8; form++) {
         ringx_dtype dtype = form & 1 ? RINGX_BF16 : RINGX_F32;
         vit_run run = {.batch = 2, .recompute = form & 2, .forward_only = form & 4, .chunk = form & 2 ? 128 : 0};
+        run.keep_mlp = form % 3;
         oracle o = oracle_open(dtype, &run);
         vit_memory found, paper;
         vit_model_memory(o.m, &found);
@@ -251,7 +252,7 @@ static void gradient_is_the_slope(void **state)
         size_t n = vit_model_elements(m);
         for (size_t j = 0; j < n; j++)
             weights[j] *= 4; /* far from a linear model */
-        good(vit_model_prepare(m, &(vit_run){.batch = 3, .recompute = true, .sample_stride = 1}));
+        good(vit_model_prepare(m, &(vit_run){.batch = 3, .recompute = true, .keep_mlp = i + 1, .sample_stride = 1}));
         good(vit_model_train(m, &b, 1, 5, losses));
         float *before = malloc(n * sizeof *before), *along = malloc(n * sizeof *along);
         memcpy(before, weights, n * sizeof *before);

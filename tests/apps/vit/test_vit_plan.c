@@ -57,19 +57,23 @@ static void named_configurations(void **state)
 static void less_with_more_ranks(void **state)
 {
     (void)state;
-    vit_plan one, sharded, tensor, again;
+    vit_plan one, sharded, tensor, again, kept;
     char *const plain[] = {"context_parallel=4", NULL}, *const stage[] = {"context_parallel=4", "zero_stage=1", NULL};
     char *const cut[] = {"context_parallel=4", "tensor_parallel=2", NULL};
     char *const recompute[] = {"context_parallel=4", "checkpoint_activations=true", NULL};
+    char *const gates[] = {"context_parallel=4", "keep_mlp_layers=5", NULL};
     plan(&one, "mp_emb4096", plain, 4);
     plan(&sharded, "mp_emb4096", stage, 4);
     plan(&tensor, "mp_emb4096", cut, 8);
     plan(&again, "mp_emb4096", recompute, 4);
+    plan(&kept, "mp_emb4096", gates, 4);
     double states = (double)(one.plan.device - sharded.plan.device), whole = 12 * (double)one.parameters;
     assert_true(fabs(states - 0.75 * whole) < 1e-3 * whole);
     assert_true(tensor.plan.most_parameters < one.plan.most_parameters && tensor.plan.device < one.plan.device);
     assert_int_equal(one.model.items[VIT_KEPT], 12 * again.model.items[VIT_KEPT]);
     assert_true(again.plan.step > one.plan.step && again.plan.mfu < one.plan.mfu);
+    assert_int_equal(kept.model.items[VIT_KEPT_MLP], 5 * (int64_t)64800 / 4 * 4 * 4096 * 2);
+    assert_true(kept.plan.device > one.plan.device && kept.plan.step < one.plan.step);
 }
 
 /* Parts that do not divide: the rank with most, and the bytes of the smaller ones are not more. */
