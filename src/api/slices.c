@@ -71,7 +71,7 @@ static ringx_slicing backward_by_length(const ringx_choice *c, const ringx_shape
  * the last slice: the fewer heads in those, the less they take, and the fewer tiles are cut in two.  Figures of an
  * H200, which only weigh one against the other. */
 
-/* The most slices of a backward; as many equal ones bound what the largest may hold. */
+/* The most slices of a backward that is weighed. */
 enum { MOST_WEIGHED = 6 };
 
 /* Above so many turns a launch's tiles of small heads end apart: with two slices for one, s259200 8:8 d48 took 0.6 %
@@ -205,7 +205,7 @@ static ringx_slicing weigh_forward(const ringx_choice *c, const ringx_shape *sha
     return best.cut;
 }
 
-/* Equal slices, tapered ones, and small ones at both ends, of which none holds more than as many equal ones would.
+/* Equal slices, tapered ones, and small ones at both ends, of which none holds more than c->slices equal ones would.
  * Small launches of tiles that are not as long as each other end too unevenly: s16384 causal took 15 % longer. */
 static ringx_slicing weigh_backward(const ringx_choice *c, const ringx_shape *shape)
 {
@@ -220,7 +220,7 @@ static ringx_slicing weigh_backward(const ringx_choice *c, const ringx_shape *sh
         }
     for (int n = 3; n <= MOST_WEIGHED && c->slices > 1 && w.even; n++)
         for (int64_t end = largest; end >= 1; end--) {
-            ringx_slicing cut = {.slices = n, .first = (int32_t)end, .last = (int32_t)end};
+            ringx_slicing cut = {.slices = n, .first = (int32_t)end};
             const int64_t between = heads - 2 * end;
             if (between >= n - 2 && between <= largest * (n - 2))
                 weigh_cut(&best, cut, backward_seconds(&w, heads, cut), largest_slice(heads, cut));

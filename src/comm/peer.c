@@ -124,7 +124,10 @@ static ringx_status through_inner(ringx_peer *c, const ringx_message *sends, siz
         c->message[all++] = *m;
         n[i >= n_sends]++;
     }
-    return all ? c->inner->ops->exchange(c->inner, c->message, n[0], c->message + n[0], n[1], call) : RINGX_OK;
+    if (all == 0)
+        return RINGX_OK;
+    RINGX_TRY(ringx__peer_told(c, ringx__parcel_flush(c, call->stream)));
+    return c->inner->ops->exchange(c->inner, c->message, n[0], c->message + n[0], n[1], call);
 }
 
 /* Is this message the turn-th of its pair?  count: of its pair's messages so far, by rank. */
@@ -172,8 +175,8 @@ static ringx_status exchange(ringx_comm *comm, const ringx_message *sends, size_
         return c->inner->ops->exchange(c->inner, sends, n_sends, receives, n_receives, call);
     for (size_t turn = 0; more; turn++)
         RINGX_TRY(exchange_turn(c, sends, n_sends, receives, n_receives, turn, &more, call));
-    RINGX_TRY(end(c, call));
-    return through_inner(c, sends, n_sends, receives, n_receives, call);
+    RINGX_TRY(through_inner(c, sends, n_sends, receives, n_receives, call));
+    return end(c, call);
 }
 
 /* Members in turn from the one after this: no two send to the same one at a time, if they keep step. */

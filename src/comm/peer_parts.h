@@ -39,7 +39,7 @@ typedef struct ringx_peer {
     bool recording, attached, released;
     ringx_status status;                        /* of recording */
     size_t *turns;                              /* [ranks] */
-    ringx_word_op word_op[RINGX_MOST_WORD_OPS]; /* not in the stream yet: several at a time take the host less */
+    ringx_word_op word_op[RINGX_MOST_WORD_OPS]; /* not in the stream yet: in a batch each takes the stream less */
     size_t word_ops;
     int announced; /* one more than the arrival word that the next call sets at its end; 0: none */
     int pass;

@@ -172,12 +172,12 @@ static int64_t tapered(int64_t heads, int slices, int i)
 
 int64_t ringx__slice_begin(int64_t heads, const ringx_slicing *cut, int i, bool backward)
 {
-    const bool last = cut->last > 0 && cut->slices > 2;
-    const int between = cut->slices - 1 - last;
-    if (cut->first > 0 && i == cut->slices)
-        return heads;
-    if (cut->first > 0)
-        return i == 0 ? 0 : cut->first + (i - 1) * (heads - cut->first - (last ? cut->last : 0)) / between;
+    if (cut->first > 0 && (i == 0 || i == cut->slices))
+        return i == 0 ? 0 : heads;
+    if (cut->first > 0) {
+        const int ends = cut->slices > 2 ? 2 : 1;
+        return cut->first + (i - 1) * (heads - ends * cut->first) / (cut->slices - ends);
+    }
     if (!cut->taper || cut->slices > heads)
         return i * heads / cut->slices;
     return backward ? tapered(heads, cut->slices, i) : heads - tapered(heads, cut->slices, cut->slices - i);

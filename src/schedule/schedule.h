@@ -109,8 +109,7 @@ typedef struct ringx_members { /* a sub-group: ranks in order; made from colours
 
 typedef struct ringx_slicing { /* how kv heads are cut into slices, done one after the other */
     int slices;
-    int32_t first; /* heads of the first slice; 0: as many as the others */
-    int32_t last;  /* with first and more than two slices: of the last one; 0: as many as those between */
+    int32_t first; /* heads of the first slice and, of more than two, of the last one; 0: as many as the others */
     bool taper;    /* each has half of the heads that are left: small ones at a forward's beginning, a backward's end */
 } ringx_slicing;
 

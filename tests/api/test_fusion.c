@@ -57,6 +57,11 @@ static void expect_words(const ringx_program *p, const world *w, const char *wha
     for (size_t i = 0; i < p->fusion.words; i++) {
         const ringx_step *attend = &s->steps[s->lane_step[RINGX_COMPUTE_LANE][i]];
         uint32_t fetch = fetch_of(s, attend);
+        const ringx_operand *keys = &s->operands[attend->operand];
+        while (keys->kind != RINGX_KV)
+            keys++;
+        if (keys->buffer != RINGX_USER || keys->owner != s->geometry.rank)
+            fail_msg("%s: attend %zu begins with other keys than one kernel does: the sums differ", what, i);
         if (p->fusion.word[fetch] != i + 1)
             fail_msg("%s: attend %zu is told by word %d", what, i, p->fusion.word[fetch] - 1);
     }

@@ -13,7 +13,7 @@ typedef struct world { /* all ranks on paper */
     ringx_problem problem;
     ringx_shape shape;
     ringx_layout layout;
-    int ranks, lookahead, slices, first, last, head_ranks, ranks_per_node;
+    int ranks, lookahead, slices, first, head_ranks, ranks_per_node;
     ringx_dtype wire;
     bool taper, joined, awaits;
     bool backward;
@@ -40,7 +40,7 @@ static inline ringx_geometry world_geometry(const world *w, int rank)
                             .head_ranks = w->head_ranks,
                             .ranks_per_node = w->ranks_per_node,
                             .two_level = w->preset->two_level && w->ranks_per_node > 1 && w->ranks_per_node < w->ranks,
-                            .cut = {.slices = w->slices, .first = w->first, .last = w->last, .taper = w->taper},
+                            .cut = {.slices = w->slices, .first = w->first, .taper = w->taper},
                             .joined = w->joined,
                             .awaits = w->awaits && !w->backward,
                             .wire = w->wire,

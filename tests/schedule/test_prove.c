@@ -87,9 +87,8 @@ static void every_preset_at(size_t preset, int ranks, char *text, size_t bytes)
             w.taper = (turn + ranks / 3) % 2;
             w.joined = turn / 2 % 2;
             w.problem.kv_heads = (ranks + 2 * i) % 3 ? w.problem.kv_heads : w.problem.q_heads;
-            w.first = turn % 4 == 1 && w.slices > 1 ? (int)w.problem.kv_heads - w.slices + 1 : 0;
-            w.last = w.first > 1 && w.slices > 2;
-            w.first -= w.last; /* the ones between have one head each, or none */
+            int but_one = (int)w.problem.kv_heads - 1; /* of two slices the last has one head */
+            w.first = turn % 4 == 1 && w.slices > 1 ? but_one / (w.slices - 1) : 0;
             try_world(&w, text, bytes);
         }
 }
