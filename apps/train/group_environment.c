@@ -50,20 +50,30 @@ static int meet(const char *host, int port, int rank, int ranks, ringx_comm **co
     return code ? code : fail_status(ringx_comm_from_environment(comm), "the ranks of a group meet");
 }
 
+static bool is_free(int port)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool bound = s >= 0 && bind(s, (const struct sockaddr *)&at, sizeof at) == 0;
+    if (s >= 0)
+        close(s);
+    return bound;
+}
+
+/* A port below those that systems give to anyone: another connection would take one of these before the ranks meet.
+ * Processes begin at places of their own, and try another one each time. */
 static int find_door(door *d)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET};
-    socklen_t size = sizeof at;
+    enum { FIRST = 20000, PORTS = 12000, APART = 16 };
+    static unsigned turn;
     memset(d, 0, sizeof *d);
     if (gethostname(d->host, sizeof d->host - 1) != 0)
         return fail(CODE_INTERNAL, "this machine has no name");
-    int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool found = s >= 0 && bind(s, (const struct sockaddr *)&at, sizeof at) == 0 &&
-                 getsockname(s, (struct sockaddr *)&at, &size) == 0;
-    d->port = found ? ntohs(at.sin_port) : 0;
-    if (s >= 0)
-        close(s);
-    return found ? CODE_GOOD : fail(CODE_INTERNAL, "no free port to meet at");
+    for (int tries = 0; tries < PORTS && d->port == 0; tries++) {
+        int port = FIRST + (int)(((unsigned)getpid() * APART + turn++) % PORTS);
+        d->port = is_free(port) ? port : 0;
+    }
+    return d->port ? CODE_GOOD : fail(CODE_INTERNAL, "no free port to meet at, of %d to %d", FIRST, FIRST + PORTS - 1);
 }
 
 /* Everyone's door; fails on all ranks or on none. */
