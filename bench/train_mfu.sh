@@ -8,7 +8,8 @@
 # MFU: model FLOPs of all ranks, causal attention counted once, nothing for recomputation, over PEAK (989) TFLOP/s each.
 #   attention   its share of a step, from its time alone; 0 with ATTENTION=0
 #   exposed     waits for transfers in attention, and sums of gradients, of a step
-#   own GiB     that the program has allocated on a device;  peak GiB: that the fullest GPU had in use (nvidia-smi)
+#   own GiB     that the program has allocated on a device
+#   peak GiB    that the fullest GPU had in use (nvidia-smi), driver and communicators included; plan GiB beside both
 # RANKS (1) = TP (1) × CP (the rest), of one sample; ZERO (1 with several ranks, else 0); PRESET (ringX3); STEPS (6), of
 # which the first SKIP (2, 1 of less than four) are not counted; MACHINE (h200x2); DEVICE (cuda).  GPT and RINGX replace
 # the programs of BUILD, LAUNCH replaces scripts/mpirun BUILD RANKS; LIMIT: seconds for a training.
@@ -47,8 +48,8 @@ attention() { # seq layers recompute
 }
 HEADS=32 KV_HEADS=8
 
-printf '%8s %6s %9s %9s %6s %11s %9s %8s %8s %8s %7s %6s  %s\n' tokens layers 'ms a step' 'tokens/s' 'MFU %' \
-    'attention %' 'exposed %' 'own GiB' 'peak GiB' 'plan GiB' 'plan ms' 'MFU %' settings
+printf '%8s %6s %9s %9s %6s %11s %9s %8s %8s %8s %8s %7s %6s  %s\n' tokens layers 'ms a step' 'tokens/s' 'MFU %' \
+    'attention %' 'exposed %' 'own GiB' 'plan GiB' 'peak GiB' 'plan GiB' 'plan ms' 'MFU %' settings
 for case in "$@"; do
     IFS=: read -r seq layers keys <<<"$case:"
     keys=${keys%:}
@@ -91,9 +92,9 @@ for case in "$@"; do
     peak=$(sort -n "$log.memory" 2>/dev/null | tail -n 1 || true)
     read -r spent waits < <(attention "$seq" "$layers" "$again")
     awk -v seq="$seq" -v layers="$layers" -v ms="$ms" -v mfu="$mfu" -v sums="$sums" -v spent="$spent" -v waits="$waits" \
-        -v own="${own:-0}" -v peak="${peak:-0}" -v plan="$(number device_bytes)" -v step="$(number step_s)" \
-        -v share="$(number mfu)" -v keys="$keys" '
-        BEGIN { printf "%8d %6d %9.1f %9.0f %6.2f %11.1f %9.2f %8.2f %8.2f %8.2f %7.0f %6.1f  %s\n", seq, layers, ms,
-            seq / ms * 1e3, mfu, 100 * spent / ms, 100 * (waits + sums) / ms, own / 2 ^ 30, peak / 1024, plan / 2 ^ 30,
-            1e3 * step, 100 * share, keys }'
+        -v own="${own:-0}" -v peak="${peak:-0}" -v plan="$(number device_bytes)" \
+        -v beside="$(number runtime_bytes)" -v step="$(number step_s)" -v share="$(number mfu)" -v keys="$keys" '
+        BEGIN { printf "%8d %6d %9.1f %9.0f %6.2f %11.1f %9.2f %8.2f %8.2f %8.2f %8.2f %7.0f %6.1f  %s\n", seq, layers, ms,
+            seq / ms * 1e3, mfu, 100 * spent / ms, 100 * (waits + sums) / ms, own / 2 ^ 30, plan / 2 ^ 30,
+            peak / 1024, (plan + beside) / 2 ^ 30, 1e3 * step, 100 * share, keys }'
 done

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # What ringx-vit makes of its devices: trains named configurations for a few steps with several kinds of attention, on
 # real fields repeated to full size (bench/make_fields.py), and prints samples a second, MFU and memory beside the plan's:
-# own GB is what the program has allocated on a device, peak GB what the fullest GPU had in use (nvidia-smi).
+# own GB is what the program has allocated on a device, peak GB what the fullest GPU had in use (nvidia-smi), driver and
+# communicators included, each beside the plan's.
 #   bench/vit_mfu.sh BUILD OUT RANKS [NAME:ATTN_TYPE:KEY=VALUE,…]…
 #                        e.g. build out 2 mp_emb4096:ringX mp_emb4096:ring mp_p1:megatron:checkpoint_activations=true
 # Context parallelism over all ranks. DEVICE (cuda), MACHINE (h200x2), PEAK (989) TFLOP/s of a rank, STEPS (4), of which
@@ -21,8 +22,8 @@ if [[ ! -e $out/full/2000.h5 ]]; then
     python3 bench/make_fields.py "${STORM:-$out/storm/train/1996.h5}" "$out/full"
 fi
 
-printf '%-12s %-10s %9s %11s %7s %8s %8s %8s %7s %6s  %s\n' name attention 's a step' 'samples/s' 'MFU %' 'own GB' \
-    'peak GB' 'plan GB' 'plan s' 'MFU %' settings
+printf '%-12s %-10s %9s %11s %7s %8s %8s %8s %8s %7s %6s  %s\n' name attention 's a step' 'samples/s' 'MFU %' \
+    'own GB' 'plan GB' 'peak GB' 'plan GB' 'plan s' 'MFU %' settings
 for case in "$@"; do
     IFS=: read -r name type keys <<<"$case::"
     keys=${keys%%:*}
@@ -44,14 +45,15 @@ for case in "$@"; do
     wait "$planner" || true
     number() { sed -n "s/.*\"$1\": \([0-9.e+-]*\).*/\1/p" "$log.plan" | head -n 1; }
     peak=$(sort -n "$log.memory" 2>/dev/null | tail -n 1 || true)
-    awk -v name="$name" -v type="$type" -v plan="$(number device_bytes)" -v keys="$keys" -v peak="${peak:-0}" \
-        -v step="$(number step_s)" -v share="$(number mfu)" '
+    awk -v name="$name" -v type="$type" -v plan="$(number device_bytes)" -v beside="$(number runtime_bytes)" \
+        -v keys="$keys" -v peak="${peak:-0}" -v step="$(number step_s)" -v share="$(number mfu)" '
         match($0, /steps is [0-9.]+/) { s = substr($0, RSTART + 9, RLENGTH - 9); if (n++) { seconds += s; count++ } }
         match($0, /avg [0-9.]+/) && n > 1 { rate += substr($0, RSTART + 4, RLENGTH - 4) }
         match($0, /MFU: [0-9.]+/) && n > 1 { mfu += substr($0, RSTART + 5, RLENGTH - 5) }
         match($0, /forward pass: [0-9.]+/) { memory = substr($0, RSTART + 14, RLENGTH - 14) }
         END { if (!count) exit 1
-              printf "%-12s %-10s %9.3f %11.4f %7.2f %8.2f %8.2f %8.2f %7.3f %6.1f  %s\n", name, type, seconds / count,
-                     rate / count, mfu / count, memory, peak * 1.048576e-3, plan / 1e9, step, 100 * share, keys }' "$log" ||
+              printf "%-12s %-10s %9.3f %11.4f %7.2f %8.2f %8.2f %8.2f %8.2f %7.3f %6.1f  %s\n", name, type, seconds / count,
+                     rate / count, mfu / count, memory, plan / 1e9, peak * 1.048576e-3, (plan + beside) / 1e9, step,
+                     100 * share, keys }' "$log" ||
         tail -n 4 "$log"
 done

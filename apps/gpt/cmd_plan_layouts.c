@@ -57,7 +57,7 @@ static void add(table *t, const gpt_paper *p, const char *remark)
     for (int i = 0; i < AXES; i++)
         table_whole(t, p->plan.size[i]);
     table_whole(t, p->batch);
-    table_real(t, (double)p->plan.device / 0x1p30, 3);
+    table_real(t, (double)paper_needs(&p->plan) / 0x1p30, 3);
     table_bool(t, p->plan.fits);
     table_real(t, p->plan.step, 4);
     table_real(t, p->tokens_per_s, 0);

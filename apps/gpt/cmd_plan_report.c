@@ -15,7 +15,7 @@ table *plan_memory_table(const gpt_paper *p)
     paper_add_memory(t, "sums of gradients", optimizer->sums);
     paper_add_memory(t, "norms", optimizer->norms);
     paper_add_memory(t, "tokens of a step", p->tokens);
-    paper_add_memory(t, "all", p->plan.device);
+    paper_add_sums(t, &p->plan);
     paper_add_memory(t, "in host memory", p->model.host);
     return t;
 }
@@ -47,11 +47,12 @@ json_t *plan_json(const planning *w, const gpt_paper *p)
     json_t *mfu = isnan(p->plan.mfu) ? json_null() : json_real(p->plan.mfu);
     json_t *memory = p->plan.known ? json_integer((json_int_t)w->machine.memory) : json_null();
     return json_pack(
-        "{s:s, s:s, s:s, s:i, s:{s:i, s:i, s:i}, s:I, s:I, s:I, s:s, s:O, s:I, s:I, s:o, s:b, s:f, s:f, s:o}",
+        "{s:s, s:s, s:s, s:i, s:{s:i, s:i, s:i}, s:I, s:I, s:I, s:s, s:O, s:I, s:I, s:I, s:o, s:b, s:f, s:f, s:o}",
         "command", "plan", "version", ringx_version(), "machine", w->machine.figures.name, "ranks", p->plan.ranks,
         "layout", "tensor", p->plan.size[AXIS_TENSOR], "context", p->plan.size[AXIS_CONTEXT], "data",
         p->plan.size[AXIS_DATA], "batch", (json_int_t)p->batch, "parameters", (json_int_t)p->parameters,
         "rank_parameters", (json_int_t)p->plan.most_parameters, "attention", p->plan.attention, "notes", w->notes,
-        "device_bytes", (json_int_t)p->plan.device, "host_bytes", (json_int_t)p->model.host, "device_memory_bytes",
-        memory, "fits", p->plan.fits, "step_s", p->plan.step, "tokens_per_s", p->tokens_per_s, "mfu", mfu);
+        "device_bytes", (json_int_t)p->plan.device, "runtime_bytes", (json_int_t)p->plan.runtime, "host_bytes",
+        (json_int_t)p->model.host, "device_memory_bytes", memory, "fits", p->plan.fits, "step_s", p->plan.step,
+        "tokens_per_s", p->tokens_per_s, "mfu", mfu);
 }

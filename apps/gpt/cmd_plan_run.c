@@ -168,7 +168,7 @@ static int output(const planning *w, const gpt_paper *p, const report *r)
     if (!code)
         code = w->set->json ? print_json(w, p, r) : print_text(w, p, r);
     if (!code && !p->plan.fits)
-        code = fail(CODE_WRONG, "a rank needs %.2f GiB and has %.2f%s", (double)p->plan.device / 0x1p30,
+        code = fail(CODE_WRONG, "a rank needs %.2f GiB and has %.2f%s", (double)paper_needs(&p->plan) / 0x1p30,
                     (double)w->machine.memory / 0x1p30,
                     r->helped ? "; with all changes above it fits" : "; no change that was tried makes it fit");
     return code;

@@ -49,7 +49,7 @@ static void add_preset(table *t, const char *preset, const attempt *a, bool best
         table_text(t, a->why);
         return;
     }
-    table_real(t, (double)p->plan.device / 0x1p30, 3);
+    table_real(t, (double)paper_needs(&p->plan) / 0x1p30, 3);
     table_bool(t, p->plan.fits);
     table_real(t, p->plan.step, 4);
     table_real(t, p->plan.seconds[PAPER_FORWARD], 4);
@@ -221,7 +221,7 @@ static void add_change(table *t, const char *change, const gpt_paper *p, const c
         table_text(t, why);
         return;
     }
-    table_real(t, (double)p->plan.device / 0x1p30, 3);
+    table_real(t, (double)paper_needs(&p->plan) / 0x1p30, 3);
     table_real(t, (double)p->model.host / 0x1p30, 3);
     table_bool(t, p->plan.fits);
     table_real(t, p->plan.step, 4);

@@ -119,10 +119,16 @@ void paper_own_time(paper_plan *p, const paper_machine *m, double flops, double 
     p->seconds[PAPER_OPTIMIZER] = optimizer_bytes(p, dtype) / memory;
 }
 
+size_t paper_needs(const paper_plan *p)
+{
+    return p->device + p->runtime;
+}
+
 void paper_finish(paper_plan *p, const paper_machine *m, double tflops)
 {
+    p->runtime = m->figures.driver_memory + (p->ranks > 1 ? m->figures.comm_memory : 0);
     p->known = m->memory > 0;
-    p->fits = !p->known || p->device <= m->memory;
+    p->fits = !p->known || paper_needs(p) <= m->memory;
     p->step = 0;
     for (int i = 0; i < PAPER_PARTS; i++)
         p->step += p->seconds[i];

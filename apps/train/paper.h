@@ -73,7 +73,8 @@ typedef struct paper_plan {
     size_t most_parameters; /* of a rank */
     int fullest;            /* rank that holds most, and what: */
     zero_memory optimizer;
-    size_t device; /* all of it, bytes */
+    size_t device;  /* all of it, bytes */
+    size_t runtime; /* what driver and communicators hold beside it, by the machine's description */
     bool known, fits;
     double seconds[PAPER_PARTS], wire[PAPER_PARTS]; /* of a step; bytes */
     double exposed[2];                              /* seconds of attention, forward and backward */
@@ -99,6 +100,7 @@ int paper_all_reduce(const paper_plan *p, const paper_machine *m, axis along, do
 int paper_gradient_time(paper_plan *p, const paper_machine *m, int64_t stage, ringx_dtype dtype, int64_t steps);
 /* What a rank computes by itself in a step.  flops: of products; bytes: through memory, of what is none. */
 void paper_own_time(paper_plan *p, const paper_machine *m, double flops, double bytes, ringx_dtype dtype);
+size_t paper_needs(const paper_plan *p); /* bytes of a device */
 /* Once all parts are there.  tflops: the configuration's peak; 0: the machine's.  mfu is the caller's. */
 void paper_finish(paper_plan *p, const paper_machine *m, double tflops);
 
@@ -107,6 +109,8 @@ void paper_finish(paper_plan *p, const paper_machine *m, double tflops);
 /* A row each for the model's items; others are added.  NULL: out of memory, as failure() says. */
 table *paper_memory_table(const char *const *names, const size_t *bytes, int count);
 void paper_add_memory(table *t, const char *item, size_t bytes);
+/* The last rows: all that is allocated, and what driver and communicators hold where the machine says it. */
+void paper_add_sums(table *t, const paper_plan *p);
 /* rows: what PAPER_ROWS is in this model. */
 table *paper_time_table(const paper_plan *p, const char *rows);
 /* Whether it fits, and how fast it is.  rate: with its unit. */

@@ -26,6 +26,15 @@ table *paper_memory_table(const char *const *names, const size_t *bytes, int cou
     return t;
 }
 
+void paper_add_sums(table *t, const paper_plan *p)
+{
+    paper_add_memory(t, "all", p->device);
+    if (p->runtime > 0) {
+        paper_add_memory(t, "driver and communicators", p->runtime);
+        paper_add_memory(t, "in use on a device", paper_needs(p));
+    }
+}
+
 static const table_column time_columns[] = {
     {"part", "time"}, {"seconds", "seconds"}, {"share", "share"}, {"exposed_s", "exposed s"}, {"wire_mib", "sent MiB"}};
 
@@ -65,9 +74,10 @@ table *paper_time_table(const paper_plan *p, const char *rows)
 void paper_verdict(const paper_plan *p, const paper_machine *m, const char *rate, FILE *to)
 {
     if (p->known)
-        fprintf(to, "\n%s: %.2f of %.2f GiB a rank", p->fits ? "fits" : "does not fit", gib(p->device), gib(m->memory));
+        fprintf(to, "\n%s: %.2f of %.2f GiB a rank", p->fits ? "fits" : "does not fit", gib(paper_needs(p)),
+                gib(m->memory));
     else
-        fprintf(to, "\n%.2f GiB a rank; the machine's memory is not known: --memory GIB says it", gib(p->device));
+        fprintf(to, "\n%.2f GiB a rank; the machine's memory is not known: --memory GIB says it", gib(paper_needs(p)));
     fprintf(to, "; %.4g s a step, %s", p->step, rate);
     if (!isnan(p->mfu))
         fprintf(to, ", MFU %.1f %% of %.4g TFLOP/s", 100 * p->mfu, p->peak * 1e-12);

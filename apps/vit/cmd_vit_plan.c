@@ -22,7 +22,7 @@ static table *memory_table(const vit_plan *p)
     paper_add_memory(t, "master weights", p->plan.optimizer.master);
     paper_add_memory(t, "moments", p->plan.optimizer.moments);
     paper_add_memory(t, "norms", p->plan.optimizer.norms);
-    paper_add_memory(t, "all", p->plan.device);
+    paper_add_sums(t, &p->plan);
     return t;
 }
 
@@ -54,14 +54,15 @@ static int print_json(const vit_config *c, const paper_machine *m, const vit_pla
     json_t *memory = p->plan.known ? json_integer((json_int_t)m->memory) : json_null();
     json_t *mfu = isnan(p->plan.mfu) ? json_null() : json_real(p->plan.mfu);
     json_t *json = json_pack(
-        "{s:s, s:s, s:s, s:s, s:i, s:{s:i, s:i, s:i}, s:I, s:I, s:I, s:I, s:s, s:I, s:o, s:b, s:f, s:f, s:o, s:o, s:o}",
+        "{s:s, s:s, s:s, s:s, s:i, s:{s:i, s:i, s:i}, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:o, s:b, s:f, s:f, s:o, s:o, "
+        "s:o}",
         "command", "plan", "version", ringx_version(), "configuration", c->name, "machine", m->figures.name, "ranks",
         p->plan.ranks, "layout", "tensor", size[AXIS_TENSOR], "context", size[AXIS_CONTEXT], "data", size[AXIS_DATA],
         "batch", (json_int_t)p->layout.global_batch, "tokens", (json_int_t)vit_tokens(c), "parameters",
         (json_int_t)p->parameters, "rank_parameters", (json_int_t)p->plan.most_parameters, "attention",
-        p->plan.attention, "device_bytes", (json_int_t)p->plan.device, "device_memory_bytes", memory, "fits",
-        p->plan.fits, "step_s", p->plan.step, "samples_per_s", p->samples_per_s, "mfu", mfu, "memory",
-        table_json(tables[0]), "time", table_json(tables[1]));
+        p->plan.attention, "device_bytes", (json_int_t)p->plan.device, "runtime_bytes", (json_int_t)p->plan.runtime,
+        "device_memory_bytes", memory, "fits", p->plan.fits, "step_s", p->plan.step, "samples_per_s", p->samples_per_s,
+        "mfu", mfu, "memory", table_json(tables[0]), "time", table_json(tables[1]));
     return json ? json_emit(json) : fail(CODE_NO_MEMORY, "out of memory for JSON");
 }
 
@@ -77,7 +78,7 @@ static int output(const plan_settings *s, const vit_config *c, const paper_machi
         code = fail(CODE_WRONG,
                     "a rank needs %.2f GiB and has %.2f; more ranks, --set zero_stage=1, checkpoint_activations=true "
                     "or mlp_chunk_tokens=4096 need less",
-                    (double)p->plan.device / 0x1p30, (double)m->memory / 0x1p30);
+                    (double)paper_needs(&p->plan) / 0x1p30, (double)m->memory / 0x1p30);
     return code;
 }
 

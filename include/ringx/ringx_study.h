@@ -92,7 +92,9 @@ typedef struct ringx_machine_figures { /* of one rank; 0: the description does n
     double matrix_flops;  /* a second, in large matrix products; the attention's best if the description does not say */
     double peak_flops;    /* a second, that shares of the peak refer to */
     double memory_gbs;    /* read plus written */
-    size_t device_memory; /* bytes */
+    size_t device_memory; /* bytes of a device */
+    size_t driver_memory; /* of them, what the driver takes before a program allocates anything */
+    size_t comm_memory;   /* what communicators of several ranks take beside what is allocated */
 } ringx_machine_figures;
 RINGX_API ringx_status ringx_machine_describe(const char *machine, ringx_machine_figures *figures);
 

@@ -24,7 +24,9 @@ ringx_status ringx_machine_describe(const char *name, ringx_machine_figures *fig
                                        .matrix_flops = 1e9 * (m.matrix_gflops > 0 ? m.matrix_gflops : best(&m.forward)),
                                        .peak_flops = 1e9 * m.peak_gflops,
                                        .memory_gbs = m.memory_gbs,
-                                       .device_memory = (size_t)(m.device_memory_gib * 0x1p30)};
+                                       .device_memory = (size_t)(m.device_memory_gib * 0x1p30),
+                                       .driver_memory = (size_t)(m.driver_gib * 0x1p30),
+                                       .comm_memory = (size_t)(m.communicator_gib * 0x1p30)};
     snprintf(figures->name, sizeof figures->name, "%s", m.name);
     return RINGX_OK;
 }

@@ -54,6 +54,8 @@ static const field fields[] = {
     FIELD(matrix_gflops, NUMBER, 1e-6, 1e12, false),
     FIELD(peak_gflops, NUMBER, 1e-6, 1e12, false),
     FIELD(device_memory_gib, NUMBER, 1e-6, 1e9, false),
+    FIELD(driver_gib, NUMBER, 0, 1e9, false),
+    FIELD(communicator_gib, NUMBER, 0, 1e9, false),
 };
 #define FIELDS (sizeof fields / sizeof *fields)
 

@@ -32,6 +32,8 @@ typedef struct ringx_machine {
     double matrix_gflops;     /* of large matrix products on one rank, in the dtype of the attention's rates */
     double peak_gflops;       /* that shares of the peak refer to */
     double device_memory_gib; /* that one rank can have */
+    double driver_gib;        /* of it, what the driver takes before a program allocates anything, */
+    double communicator_gib;  /* and what communicators of several ranks take */
 } ringx_machine;
 
 /* A built-in name, else the path of a description; NULL: "local".  Needs no freeing. */

@@ -194,6 +194,30 @@ static void eight_billion(void **state)
     assert_true(q.tokens_per_s > 6 * p.tokens_per_s && q.tokens_per_s < 8 * p.tokens_per_s);
 }
 
+/* What driver and communicators hold is in the way too; one rank has no communicators. */
+static void fits_beside_the_driver(void **state)
+{
+    (void)state;
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        config c;
+        char *files[] = {"laptop-10m"}, context[64], *settings[] = {"vocab_size=512", context, NULL};
+        paper_machine m = machine_of("h200x2");
+        gpt_paper p;
+        snprintf(context, sizeof context, "context_parallel_size=%d", ranks);
+        good(config_read(&c, SHIPPED, files, 1, settings));
+        good(gpt_paper_make(&p, &c, 512, ranks, &m));
+        assert_int_equal(p.plan.runtime, m.figures.driver_memory + (ranks > 1 ? m.figures.comm_memory : 0));
+        assert_int_equal(paper_needs(&p.plan), p.plan.device + p.plan.runtime);
+        m.memory = p.plan.device + p.plan.runtime;
+        good(gpt_paper_make(&p, &c, 512, ranks, &m));
+        assert_true(p.plan.fits);
+        m.memory--;
+        good(gpt_paper_make(&p, &c, 512, ranks, &m));
+        assert_false(p.plan.fits);
+        config_free(&c);
+    }
+}
+
 static void forecasts_hold_together(void **state)
 {
     (void)state;
@@ -239,6 +263,7 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(memory_to_the_byte), cmocka_unit_test(eight_billion),
+                                       cmocka_unit_test(fits_beside_the_driver),
                                        cmocka_unit_test(forecasts_hold_together), cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, make_data, remove_data);
 }
