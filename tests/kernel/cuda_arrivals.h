@@ -66,7 +66,8 @@ class arrivals
         return all;
     }
 
-    /* They come, one after the other, beside a kernel that runs. */
+    /* They come, one after the other, beside a kernel that runs; under a tool before it, since a copy then waits for
+     * the kernel that waits for it. */
     void come()
     {
         static const uint32_t one = 1;
@@ -79,6 +80,8 @@ class arrivals
             usleep(rng() % 2 ? 200 : 0);
             cudaMemcpyAsync(word + used - 1, &one, sizeof one, cudaMemcpyHostToDevice, beside);
         }
+        if (at_once)
+            cudaStreamSynchronize(beside);
         cudaStreamDestroy(beside);
     }
 };

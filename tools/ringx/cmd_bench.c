@@ -15,7 +15,7 @@ typedef struct bench_job {
     const settings *settings;
     table *table;            /* rank 0 */
     measurement first;       /* what later ones must agree with */
-    measurement baseline;    /* of GPUs: of the row that is measured */
+    double alone[PASSES];    /* seconds of one rank; of GPUs: of the row that is measured */
     double peak;             /* flop/s of one rank */
     double forecast[PASSES]; /* seconds */
 } bench_job;
@@ -169,17 +169,18 @@ static void add_row(const bench_job *job, const char *preset, int pass, const me
     table_real(t, s->machine ? 1e3 * job->forecast[pass] : NAN, 3);
 }
 
-/* Does each rank have a GPU of its own?  Then each is timed alone, before each preset: clocks fall while GPUs grow
- * warm. Else rank 0 is, once. */
+/* Does each rank have a GPU of its own?  Then each is timed alone, before and after each preset: clocks fall while GPUs
+ * grow warm, and rise while a result is checked.  Else rank 0 is, once. */
 static bool each_alone(const crew *c)
 {
     return c->nccl && !c->in_process;
 }
 
 /* One rank on the whole sequence with the threads that all ranks of the process have together: of ranks that are
- * processes, this rank's threads alone.  The slowest one's time counts. */
-static int measure_baseline(crew *c, bench_job *job)
+ * processes, this rank's threads alone.  Seconds of the slowest one, whom job->first may be of. */
+static int measure_alone(crew *c, bench_job *job, double seconds[PASSES])
 {
+    measurement m = {.ranks = 0};
     int code = CODE_GOOD;
     if (c->rank == 0 || each_alone(c)) {
         const settings *s = job->settings;
@@ -193,14 +194,16 @@ static int measure_baseline(crew *c, bench_job *job)
             o.threads *= c->ranks;
         code = crew_threads_create(COMM_SELF, 1, NULL, &solo);
         if (!code)
-            code = measure(solo, &alone, &o, &job->baseline, NULL);
+            code = measure(solo, &alone, &o, &m, NULL);
         crew_threads_destroy(solo);
     }
     code = crew_agree(c, code);
-    for (int pass = 0; pass < PASSES && !code && each_alone(c); pass++)
-        crew_max(c, &job->baseline.pass[pass].median_s, 1);
+    for (int pass = 0; pass < PASSES; pass++)
+        seconds[pass] = m.pass[pass].median_s;
+    if (!code && each_alone(c))
+        crew_max(c, seconds, PASSES);
     if (c->rank == 0 && job->first.ranks == 0)
-        job->first = job->baseline;
+        job->first = m;
     return code;
 }
 
@@ -223,16 +226,21 @@ static int forecast(const settings *s, const char *preset, int ranks, int thread
 static int bench_one(crew *c, bench_job *job, const checked *k, const char *preset)
 {
     const settings *s = job->settings;
-    double error = 0;
+    const bool alone = s->baseline && each_alone(c);
+    double error = 0, before[PASSES], after[PASSES];
     char path[4096];
     measurement m;
     ringx_options o = settings_rank_options(s, preset, c->ranks_here);
     o.timeline = s->timeline != NULL || s->device == RINGX_CUDA; /* whose exposed time comes from it */
     int code = verify(c, s, k, preset, &error);
-    if (!code && s->baseline && each_alone(c))
-        code = measure_baseline(c, job);
+    if (!code && alone)
+        code = measure_alone(c, job, before);
     if (!code)
         code = measure(c, s, &o, &m, settings_timeline(s, preset, path, sizeof path));
+    if (!code && alone)
+        code = measure_alone(c, job, after);
+    for (int pass = 0; pass < PASSES && !code && alone; pass++)
+        job->alone[pass] = (before[pass] + after[pass]) / 2;
     if (!code && c->rank == 0) {
         if (job->first.ranks == 0)
             job->first = m;
@@ -240,9 +248,8 @@ static int bench_one(crew *c, bench_job *job, const checked *k, const char *pres
         if (!code && s->machine)
             code = forecast(s, preset, c->ranks, o.threads, job->forecast);
         for (int pass = 0; pass <= !s->forward_only && !code; pass++) {
-            double alone = job->baseline.pass[pass].median_s;
-            double share = alone / (c->in_process && s->device == RINGX_CPU ? 1 : c->ranks);
-            add_row(job, preset, pass, &m, error, s->baseline ? alone : NAN, share / m.pass[pass].median_s);
+            double share = job->alone[pass] / (c->in_process && s->device == RINGX_CPU ? 1 : c->ranks);
+            add_row(job, preset, pass, &m, error, s->baseline ? job->alone[pass] : NAN, share / m.pass[pass].median_s);
         }
     }
     return crew_agree(c, code);
@@ -278,7 +285,7 @@ static int work(crew *c, void *context)
     if (c->rank == 0)
         job->peak = peak;
     if (!code && s->baseline && !each_alone(c))
-        code = measure_baseline(c, job);
+        code = measure_alone(c, job, job->alone);
     for (size_t i = 0; i < s->presets.count && !code; i++) {
         if (c->rank == 0)
             progress_begin(s->presets.items[i], (size_t)(s->iterations + s->warmup));
