@@ -76,8 +76,8 @@ static int output(const plan_settings *s, const vit_config *c, const paper_machi
     table_destroy(tables[1]);
     if (!code && !p->plan.fits)
         code = fail(CODE_WRONG,
-                    "a rank needs %.2f GiB and has %.2f; more ranks, --set zero_stage=1, checkpoint_activations=true "
-                    "or mlp_chunk_tokens=4096 need less",
+                    "a rank needs %.2f GiB and has %.2f; more ranks, --set zero_stage=1, keep_mlp_layers=0, "
+                    "checkpoint_activations=true or mlp_chunk_tokens=4096 need less",
                     (double)paper_needs(&p->plan) / 0x1p30, (double)m->memory / 0x1p30);
     return code;
 }

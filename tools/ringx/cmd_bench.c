@@ -177,7 +177,8 @@ static bool each_alone(const crew *c)
 }
 
 /* One rank on the whole sequence with the threads that all ranks of the process have together: of ranks that are
- * processes, this rank's threads alone.  Seconds of the slowest one, whom job->first may be of. */
+ * processes, this rank's threads alone.  seconds: of the slowest one.  If nothing ran before, its results become those
+ * that later ones must agree with. */
 static int measure_alone(crew *c, bench_job *job, double seconds[PASSES])
 {
     measurement m = {.ranks = 0};
