@@ -70,12 +70,15 @@ static void backward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
 {
     ringx__stage(s);
     ringx_span q = ringx__user(s, RINGX_QDO), own = ringx__user(s, RINGX_KV);
-    ringx_span dq = ringx__block(s, "dq", 0, RINGX_DQ, g->rank);
+    ringx_span dq = ringx__block(s, "dq", g->joined, RINGX_DQ, g->rank);
     ringx_span own_dkv = ringx__block(s, "own dkv", 1, RINGX_DKV, g->rank);
+    bool joins = ringx__own_joins(g), last = ringx__own_last(g), ends = g->slice == g->cut.slices - 1;
+    if (g->joined) /* the first slice's beside delta, the others' beside the slice before */
+        ringx__wipe(s, dq);
+    else
+        ringx__clear(s, dq);
     ringx_span first = packed(s, g), kv = first;
-    ringx__clear(s, dq);
     ringx__clear(s, own_dkv);
-    bool joins = ringx__own_joins(g), last = ringx__own_last(g);
     if (!joins)
         ringx__grad(s, &q, &dq, 1, &own, &own_dkv, 1);
 
@@ -99,10 +102,11 @@ static void backward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
     }
     if (last)
         ringx__grad(s, &q, &dq, 1, &own, &own_dkv, 1);
-    ringx__store(s, dq);
     if (g->joined) {
+        ringx__unpack(s, dq, ends); /* the last one after what must still travel */
         ringx__unpack_sum(s, own_dkv, travelling, 1);
     } else {
+        ringx__store(s, dq);
         ringx__add(s, travelling, own_dkv, 1);
         ringx__unpack(s, own_dkv, 1);
     }

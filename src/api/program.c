@@ -222,7 +222,7 @@ ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel
     p->ends = room(s->n_operands, sizeof *p->ends);
     p->needless = room(s->n_steps, 1);
     p->query = room(most_queries, sizeof *p->query);
-    p->key = room(most_keys, sizeof *p->key);
+    p->key = room(2 * most_keys, sizeof *p->key); /* of two steps, if they are one launch */
     p->bytes = room(most_operands, sizeof *p->bytes);
     p->offsets = room(most_operands, sizeof *p->offsets);
     p->message = room(most_operands, sizeof *p->message);
@@ -243,6 +243,7 @@ ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel
     find_sent(p);
     RINGX_TRY(ringx__track_prepare(p));
     RINGX_TRY(ringx__fusion_prepare(p));
+    RINGX_TRY(ringx__early_prepare(p));
     p->traffic = ringx__schedule_traffic(s);
     return RINGX_OK;
 }
@@ -251,6 +252,7 @@ void ringx__program_free(ringx_program *p)
 {
     ringx__schedule_free(&p->schedule);
     ringx__fusion_free(&p->fusion);
+    ringx__early_free(&p->early);
     free(p->places);
     free(p->awaited);
     free(p->pairs);

@@ -96,6 +96,7 @@ typedef struct ringx_weights { /* seconds of one kv head */
     double turn, start;        /* a tile's time there; what it takes beside its products */
     bool even, drift;          /* all tiles are as long; but after many turns they do not end together */
     bool longer;               /* both in one launch: tiles of twice the length, else twice as many */
+    bool early;                /* the first slice's launch of both awaits keys, the last one's tells (early.c) */
     double there, back, ends;  /* transfers, with dQ that is wiped between; what is done after the last one */
     double state;              /* written and read once */
 } weights;
@@ -120,6 +121,7 @@ static weights weigh(const ringx_choice *c, const ringx_shape *shape, bool backw
                      .even = even,
                      .drift = even && backward && shape->head_dim <= SMALL_DIM && shape->value_dim <= SMALL_DIM,
                      .longer = !backward || queries,
+                     .early = backward && !queries && c->early,
                      .there = there / LINK_BYTES + (queries ? 2 * back / WIPE_BYTES : 0),
                      .back = back / LINK_BYTES,
                      .ends = 2.5 * back / MEMORY_BYTES, /* two of floats read, one of half their size written */
@@ -154,15 +156,15 @@ static double backward_seconds(const weights *w, int64_t heads, ringx_slicing cu
     double now = 0, arrived = 0, returned = 0, done[2] = {0, 0}, ends = 0;
     for (int i = 0; i < cut.slices; i++) {
         int64_t from = ringx__slice_begin(heads, &cut, i, true), to = ringx__slice_begin(heads, &cut, i + 1, true);
-        const double n = (double)(to - from), own = launch(w, n, false);
-        const bool first = i == 0, last = i == cut.slices - 1;
+        const double n = (double)(to - from), own = launch(w, n, false), both = launch(w, n, true);
+        const bool first = i == 0, last = i == cut.slices - 1, apart = (first || last) && !w->early;
         arrived = fmax(arrived, done[i % 2]) + n * w->there;
-        if (first)
+        if (first && apart)
             now += own;
-        now = fmax(now, arrived) + (first || last ? own : launch(w, n, true));
+        now = fmax(now, first && w->early ? arrived - own : arrived) + (apart ? own : both);
         done[i % 2] = now;
-        returned = fmax(returned, now) + n * w->back;
-        if (last && !first)
+        returned = fmax(returned, last && !first && w->early ? now - own : now) + n * w->back;
+        if (last && !first && apart)
             now += own;
         ends = n * w->ends;
     }

@@ -25,9 +25,10 @@ static size_t fill_runs(const ringx_execution *e, const ringx_operand *o, ringx_
     return n;
 }
 
-static size_t fill_keys(const ringx_execution *e, const ringx_step *step)
+/* The key slices of a step, after n others; returns how many there are then. */
+static size_t fill_keys(const ringx_execution *e, const ringx_step *step, size_t n)
 {
-    size_t n = 0, el = ringx__dtype_bytes(e->plan->shape.dtype);
+    size_t el = ringx__dtype_bytes(e->plan->shape.dtype);
     cursor keys = operands_of(e, step, KIND(RINGX_KV)), grads = operands_of(e, step, KIND(RINGX_DKV));
     for (const ringx_operand *o; (o = next(&keys));) {
         size_t first = n;
@@ -143,37 +144,70 @@ void ringx__fused_job(const ringx_execution *e, ringx_job *job)
                        .scratch = (char *)plan->args->workspace + plan->schedule_bytes,
                        .threads = plan->choice.threads,
                        .stream = plan->stream,
-                       .waited = e->program->stamps ? ringx__peer_waited(plan->data) : NULL};
+                       .waited = e->program->stamps ? ringx__peer_waited(plan->data, false) : NULL};
+}
+
+/* What a step asks of the kernel, in the program's room for slices. */
+static ringx_job job_of(const ringx_execution *e, const ringx_step *step, const uint8_t *live, void *stream)
+{
+    const ringx_plan *plan = e->plan;
+    cursor queries = operands_of(e, step, KIND(RINGX_Q) | KIND(RINGX_QDO)), keys = operands_of(e, step, KIND(RINGX_KV));
+    const ringx_operand *q = next(&queries), *k = next(&keys);
+    return (ringx_job){.shape = &plan->shape,
+                       .q_head = q->head,
+                       .q_heads = q->heads,
+                       .kv_head = k->head,
+                       .kv_heads = k->heads,
+                       .query = e->program->query,
+                       .key = e->program->key,
+                       .live = live,
+                       .queries = fill_queries(e, step),
+                       .keys = fill_keys(e, step, 0),
+                       .fresh = step->fresh,
+                       .final = step->final,
+                       .ordered = plan->deterministic,
+                       .scratch = (char *)plan->args->workspace + plan->schedule_bytes,
+                       .threads = plan->choice.threads,
+                       .stream = stream};
+}
+
+void ringx__joint_job(const ringx_execution *e, const ringx_joint *joint, void *stream, ringx_job *job)
+{
+    const ringx_program *p = e->program;
+    const ringx_schedule *s = &p->schedule;
+    const bool awaits = joint == &p->early.awaiting;
+    uint32_t *word = ringx__peer_words(e->plan->data) + (awaits ? RINGX_EARLY_ARRIVED : RINGX_EARLY_FINISHED);
+    *job = job_of(e, &s->steps[joint->step[0]], joint->live, stream);
+    const size_t first = job->keys;
+    job->keys = fill_keys(e, &s->steps[joint->step[1]], first);
+    for (size_t i = awaits ? first : 0; i < (awaits ? job->keys : first); i++) {
+        p->key[i].arrived = awaits ? word : NULL;
+        p->key[i].finished = awaits ? NULL : word;
+    }
+    if (awaits && p->stamps)
+        job->waited = ringx__peer_waited(e->plan->data, true);
 }
 
 ringx_status ringx__step_tiles(const ringx_execution *e, uint32_t number, void *stream)
 {
-    const ringx_plan *plan = e->plan;
+    const ringx_kernel *kernel = e->plan->choice.kernel;
     const ringx_step *step = &e->program->schedule.steps[number];
     const ringx_pairs *pairs = &e->program->pairs[number];
+    bool done_before = false;
+    const ringx_joint *joint = ringx__joint_of(e, number, &done_before);
+    ringx_job job;
     if (e->program->fusion.on)
-        return plan->choice.kernel->forward(&e->program->fusion.job);
+        return kernel->forward(&e->program->fusion.job);
+    if (done_before)
+        return RINGX_OK;
+    if (joint) {
+        ringx__joint_job(e, joint, stream, &job);
+        return kernel->backward(&job);
+    }
     if (!pairs->any && step->op == RINGX_GRAD)
         return grad_nothing(e, step, stream);
     if (!pairs->any && !step->fresh && !step->final)
         return RINGX_OK;
-    cursor queries = operands_of(e, step, KIND(RINGX_Q) | KIND(RINGX_QDO)), keys = operands_of(e, step, KIND(RINGX_KV));
-    const ringx_operand *q = next(&queries), *k = next(&keys);
-    ringx_job job = {.shape = &plan->shape,
-                     .q_head = q->head,
-                     .q_heads = q->heads,
-                     .kv_head = k->head,
-                     .kv_heads = k->heads,
-                     .query = e->program->query,
-                     .key = e->program->key,
-                     .live = e->program->live + pairs->first,
-                     .queries = fill_queries(e, step),
-                     .keys = fill_keys(e, step),
-                     .fresh = step->fresh,
-                     .final = step->final,
-                     .ordered = plan->deterministic,
-                     .scratch = (char *)plan->args->workspace + plan->schedule_bytes,
-                     .threads = plan->choice.threads,
-                     .stream = stream};
-    return step->op == RINGX_ATTEND ? plan->choice.kernel->forward(&job) : plan->choice.kernel->backward(&job);
+    job = job_of(e, step, e->program->live + pairs->first, stream);
+    return step->op == RINGX_ATTEND ? kernel->forward(&job) : kernel->backward(&job);
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Host side of the Hopper kernels: tensor maps from views and strides, choice of tile sizes, launches. */
+#include <algorithm>
+
 #include <cudaTypedefs.h>
 
 extern "C" {
@@ -320,16 +322,28 @@ ringx_status backward_queries(const ringx_job *job, const ringx_sm90_variant *v,
     return RINGX_OK;
 }
 
-/* Key slices from k0 on by their first token: where masks are causal, the earlier ones have the longer tiles. */
-size_t by_position(const ringx_job *job, size_t k0, size_t sorted[RINGX_SM90_KEYS])
+/* Is slice a better begun before b?  Those that somebody waits for, if they are there, then by their first token: where
+ * masks are causal, the earlier ones have the longer tiles. */
+bool begins_before(const ringx_key_slice &a, const ringx_key_slice &b)
 {
-    size_t count = 0;
+    const bool first = a.finished && !a.arrived, second = b.finished && !b.arrived;
+    return first != second ? first : a.run.first < b.run.first;
+}
+
+/* Key slices from k0 on in the order of their tiles; one that is there is the first, beside which others arrive. */
+size_t in_order(const ringx_job *job, size_t k0, size_t sorted[RINGX_SM90_KEYS])
+{
+    size_t count = 0, there = 0;
     for (size_t i = k0; i < job->keys && count < RINGX_SM90_KEYS; i++) {
         size_t at = count++;
-        for (; at > 0 && job->key[sorted[at - 1]].run.first > job->key[i].run.first; at--)
+        for (; at > 0 && begins_before(job->key[i], job->key[sorted[at - 1]]); at--)
             sorted[at] = sorted[at - 1];
         sorted[at] = i;
     }
+    while (there < count && job->key[sorted[there]].arrived)
+        there++;
+    if (there < count)
+        std::rotate(sorted, sorted + there, sorted + there + 1);
     return count;
 }
 
@@ -354,10 +368,12 @@ ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, c
     size_t kept[RINGX_SM90_QUERIES];
     RINGX_TRY(backward_queries(job, v, q0, &p, kept));
     int64_t tiles = 0, queries = 0;
-    size_t sorted[RINGX_SM90_KEYS], count = by_position(job, k0, sorted);
+    size_t sorted[RINGX_SM90_KEYS], count = in_order(job, k0, sorted);
     const bool only = job->queries <= RINGX_SM90_QUERIES; /* no other piece adds to the same keys */
     p.keys = 0;
-    p.fresh = p.final = *ended = 0;
+    p.fresh = p.final = p.told = *ended = 0;
+    p.told_tiles = 0;
+    p.finished = nullptr;
     p.paired = shape->head_dim % 2 == 0 && shape->value_dim % 2 == 0;
     p.wide = shape->head_dim % 8 == 0 && shape->value_dim % 8 == 0;
     for (size_t rank = 0; rank < count; rank++) {
@@ -379,8 +395,15 @@ ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, c
                            input_map(shape, shape->head_dim, run.count, job->kv_heads, v->rows)));
         RINGX_TRY(make_map(&p.v[n], skip(s.v, skipped, 2),
                            input_map(shape, shape->value_dim, run.count, job->kv_heads, v->rows)));
-        tiles += (run.count + v->rows - 1) / v->rows;
+        int64_t own_tiles = (run.count + v->rows - 1) / v->rows;
+        tiles += own_tiles;
         p.key[n] = run_of(run, (int)tiles);
+        p.arrived[n] = s.arrived;
+        if (s.finished) {
+            p.told |= UINT64_C(1) << n;
+            p.told_tiles += (int)(own_tiles * job->kv_heads * shape->batch); /* not more than all, checked below */
+            p.finished = s.finished;
+        }
         p.dk[n] = skip(s.dk, skipped, 4);
         p.dv[n] = skip(s.dv, skipped, 4);
         p.paired = p.paired && ringx__cuda_by(p.dk[n], 8, 2) && ringx__cuda_by(p.dv[n], 8, 2);
@@ -417,6 +440,11 @@ ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, c
     if (tiles * columns > INT32_MAX / 2)
         RINGX_FAIL(RINGX_UNSUPPORTED, "%lld key tiles in one job; at most %d", (long long)(tiles * columns),
                    INT32_MAX / 2);
+    p.waited = (unsigned long long *)job->waited;
+    RINGX_TRY(multiprocessors(&p.multiprocessors));
+    p.told_count = turns; /* a job that tells has no turns */
+    if (p.told)
+        RINGX_CUDA_TRY(cudaMemsetAsync(p.told_count, 0, sizeof *p.told_count, (cudaStream_t)job->stream));
     p.turn = nullptr;
     if (job->ordered) {
         p.turn = turns;
@@ -455,9 +483,34 @@ ringx_status backward(const ringx_job *job)
     return RINGX_OK;
 }
 
-bool awaits_keys(const ringx_job *job)
+/* Would a key slice of a backward have tiles? */
+bool has_tiles(const ringx_job *job, size_t k)
 {
-    return job->queries <= RINGX_SM90_QUERIES && job->keys <= RINGX_SM90_KEYS && job_maps(job, false);
+    ringx_run keys = job->key[k].run;
+    ringx__cuda_clip(&job->shape->mask, &keys);
+    for (size_t i = 0; i < job->queries && keys.count > 0; i++) {
+        ringx_run queries = job->query[i].run;
+        ringx__cuda_clip(&job->shape->mask, &queries);
+        if (queries.count > 0 && job->live[i * job->keys + k])
+            return true;
+    }
+    return false;
+}
+
+/* One launch; of a backward its tiles are in any order, and some of them tell, if any should. */
+bool awaits_keys(const ringx_job *job, bool backward)
+{
+    bool told = false, asked = false;
+    if (job->queries > RINGX_SM90_QUERIES || job->keys > RINGX_SM90_KEYS || !job_maps(job, backward) ||
+        (backward && job->ordered))
+        return false;
+    for (size_t k = 0; k < job->keys && backward; k++) {
+        if (job->key[k].finished && job->key[k].final) /* perhaps rounded after the launch */
+            return false;
+        asked = asked || job->key[k].finished;
+        told = told || (job->key[k].finished && has_tiles(job, k));
+    }
+    return told || !asked;
 }
 
 bool available()

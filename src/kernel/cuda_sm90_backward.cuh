@@ -14,6 +14,9 @@
  * writes   dk, dv once from registers (no other block owns these keys), or if final their rounded sums to dk_out,
  *          dv_out; dq += by bulk reductions in L2.
  *
+ * waits    for the keys of slices that arrive while it runs, before their tiles; and tells, by a word, when the last
+ *          tile of slices that somebody waits for has been stored.
+ *
  * numerics scores, sums and all gradients fp32; weights and ds rounded to the input type before products.
  *
  * A consumer computes the transposed scores S = K·Qᵀ, so that weights and ds leave the matrix unit in the layout of a
@@ -149,6 +152,8 @@ __device__ __forceinline__ void backward_produce(const ringx_sm90_backward_param
     ringx_backward_bars<C> bars(smem);
     ringx_backward_walk walk;
     walk.start(p, t, ranges);
+    if (p.arrived[t.slice])
+        await_arrival(p.arrived[t.slice], p.waited, min((int)gridDim.x, p.multiprocessors));
     mbar_expect(bars.kv_full, C::K_BYTES + C::V_BYTES);
     for (int c = 0; c < C::K_BOXES; c++)
         tma_load(smem + c * C::N * 128, &p.k[t.slice], bars.kv_full, c * 64, t.n * C::N, t.kv, t.batch,
@@ -399,6 +404,18 @@ __device__ __forceinline__ void backward_multiply_dk(float (&dk)[C::DK_OWN / 2],
     wgmma_commit();
 }
 
+/* All consumers have stored their part of a tile that counts. */
+__device__ __forceinline__ void backward_tell(const ringx_sm90_backward_params &p)
+{
+    __threadfence();
+    bar_sync(1, 256);
+    if (threadIdx.x != 128)
+        return;
+    __threadfence();
+    if (atomicAdd(p.told_count, 1) + 1 == p.told_tiles)
+        set_word(p.finished);
+}
+
 template <class C>
 __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
                                                  const ringx_cuda_range *ranges, uint32_t smem, char *base,
@@ -546,6 +563,8 @@ __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_param
                                  p.head_dim, p.scale, dk);
     backward_store<T, C::DV_OWN>(p, t, p.dv[t.slice], p.dv_out[t.slice], token, C::WIDE ? consumer * C::DV_OWN : 0,
                                  p.value_dim, 1.f, dv);
+    if (p.told >> t.slice & 1)
+        backward_tell(p);
 }
 
 #endif

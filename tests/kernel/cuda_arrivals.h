@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Key slices that come while a kernel runs: some heads after the others, each with a word that tells. */
+/* Key slices that come while a kernel runs: some heads after the others, each with a word that tells; and gradients of
+ * which a word tells that they may go. */
 #ifndef RINGX_TEST_CUDA_ARRIVALS_H
 #define RINGX_TEST_CUDA_ARRIVALS_H
 
@@ -23,7 +24,7 @@ static inline bool under_a_tool()
 
 class arrivals
 {
-    enum { WORDS = 64 };
+    enum { WORDS = 64, TOLD = WORDS - 1 };
     uint32_t *word = nullptr;
     size_t used = 0;
     std::mt19937_64 rng;
@@ -56,7 +57,7 @@ class arrivals
                 part.heads = i == 0 ? kv_heads : 1 + (int64_t)(rng() % (uint64_t)(kv_heads - head));
                 for (ringx_view *v : {&part.k, &part.v})
                     v->data = (char *)v->data + (size_t)(head * v->head_stride) * element;
-                part.arrived = i == 0 || used == WORDS ? nullptr : word + used++;
+                part.arrived = i == 0 || used == TOLD ? nullptr : word + used++;
                 head += part.heads;
                 all.push_back(part);
                 from->push_back(i);
@@ -64,6 +65,47 @@ class arrivals
         if (at_once)
             come();
         return all;
+    }
+
+    /* Some of a backward's slices, but not the last one, have yet to come; of some somebody wants to know when their
+     * gradients stand in memory. */
+    void mark(std::vector<ringx_key_slice> &slices)
+    {
+        if (cudaMemset(word, 0, WORDS * sizeof *word) != cudaSuccess)
+            abort();
+        for (size_t i = 0; i < slices.size(); i++) {
+            if (i + 1 < slices.size() && used < TOLD && rng() % 2)
+                slices[i].arrived = word + used++;
+            if (rng() % 2)
+                slices[i].finished = word + TOLD;
+        }
+        if (at_once)
+            come();
+    }
+
+    bool told() const
+    {
+        uint32_t value = 0;
+        if (cudaMemcpy(&value, word + TOLD, sizeof value, cudaMemcpyDeviceToHost) != cudaSuccess)
+            abort();
+        return value == 1;
+    }
+
+    /* As soon as the kernel tells, what it has stored by then: beside it, where it runs beside copies. */
+    void snapshot(void *to, const void *from, size_t bytes)
+    {
+        cudaStream_t beside;
+        uint32_t value = 0;
+        if (cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking) != cudaSuccess)
+            abort();
+        while (value == 0)
+            if (cudaMemcpyAsync(&value, word + TOLD, sizeof value, cudaMemcpyDeviceToHost, beside) != cudaSuccess ||
+                cudaStreamSynchronize(beside) != cudaSuccess)
+                abort();
+        if (cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, beside) != cudaSuccess ||
+            cudaStreamSynchronize(beside) != cudaSuccess)
+            abort();
+        cudaStreamDestroy(beside);
     }
 
     /* They come, one after the other, beside a kernel that runs; under a tool before it, since a copy then waits for

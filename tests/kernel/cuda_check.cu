@@ -164,18 +164,19 @@ struct problem {
     bool token_major; /* [token][batch][head][dim] */
     bool ordered;     /* deterministic backward */
     bool ended;       /* dK, dV are rounded by the kernel, if it can */
+    bool awaits;      /* some keys of a backward have yet to come, and some gradients are waited for, if it can */
     int64_t cut;      /* the job is done for query heads below and from here on, one after the other */
     uint64_t seed;
 
     void print() const
     {
         printf("seed %llu b%lld s%lld %lld:%lld cut %lld d%lld/%lld %s%s window %lld,%lld docs %zu cap %g drop %g "
-               "scale %g %s x%d%s%s%s",
+               "scale %g %s x%d%s%s%s%s",
                (unsigned long long)seed, (long long)batch, (long long)tokens, (long long)q_heads, (long long)kv_heads,
                (long long)cut, (long long)dim, (long long)value_dim, ringx__dtype_name(dtype), causal ? " causal" : "",
                (long long)left, (long long)right, starts.empty() ? (size_t)0 : starts.size() - 1, softcap, dropout,
                scale, ringx__layout_name(layout), ranks, token_major ? " token-major" : "", ordered ? " ordered" : "",
-               ended ? " ended" : "");
+               ended ? " ended" : "", awaits ? " awaits" : "");
     }
 };
 
@@ -319,6 +320,33 @@ struct state {
         }
         return all;
     }
+    /* The gradients of a job's slices that a kernel has told of are whole by then. */
+    void expect_left(arrivals &coming, const std::vector<ringx_key_slice> &slices, bool all_heads)
+    {
+        buffer then(dk.bytes);
+        coming.snapshot(then.data, dk.data, dk.bytes);
+        CUDA_OK(cudaDeviceSynchronize());
+        if (!coming.told()) {
+            printf("FAIL not told\n");
+            exit(1);
+        }
+        std::vector<float> early(dk.bytes / 4), late(dk.bytes / 4);
+        CUDA_OK(cudaMemcpy(early.data(), then.data, dk.bytes, cudaMemcpyDeviceToHost));
+        CUDA_OK(cudaMemcpy(late.data(), dk.data, dk.bytes, cudaMemcpyDeviceToHost));
+        for (auto &s : slices)
+            for (int64_t b = 0; s.finished && all_heads && b < p.batch; b++)
+                for (int64_t t = 0; t < s.run.count; t++)
+                    for (int64_t h = 0; h < p.kv_heads; h++) {
+                        int64_t at = (float *)s.dk.data - (float *)dk.data + b * s.dk.batch_stride +
+                                     t * s.dk.token_stride + h * s.dk.head_stride;
+                        if (memcmp(&early[(size_t)at], &late[(size_t)at], 4 * (size_t)p.dim)) {
+                            printf("FAIL told too early: ");
+                            p.print();
+                            printf("\n");
+                            exit(1);
+                        }
+                    }
+    }
     bool run(const ringx_kernel *kernel, bool backward, int rank, int k0, int k1, bool fresh, bool final,
              bool awaits = false)
     {
@@ -367,7 +395,9 @@ struct state {
                     v->data = (float *)v->data + job.kv_head * v->head_stride;
             }
             std::vector<uint8_t> part_live = live;
-            if (awaits) {
+            if (awaits && backward)
+                coming.mark(k_part);
+            if (awaits && !backward) {
                 std::vector<size_t> from;
                 k_part = coming.cut(k_part, job.kv_heads, element, &from);
                 part_live.clear();
@@ -379,8 +409,15 @@ struct state {
             job.keys = k_part.size();
             job.query = q_part.data();
             job.key = k_part.data();
-            if (awaits && !(kernel->awaits_keys && kernel->awaits_keys(&job)))
-                return false;
+            bool asked = false;
+            if (awaits && !(kernel->awaits_keys && kernel->awaits_keys(&job, backward))) {
+                if (!backward)
+                    return false;
+                for (auto &x : k_part)
+                    x.arrived = x.finished = nullptr;
+            }
+            for (auto &x : k_part)
+                asked = asked || x.finished;
             ringx_status status = kernel->prepare(&shape);
             if (status == RINGX_OK)
                 status = backward ? kernel->backward(&job) : kernel->forward(&job);
@@ -388,6 +425,8 @@ struct state {
                 return false;
             must(status, kernel->name);
             coming.come();
+            if (asked)
+                expect_left(coming, k_part, first == 0 && end == p.q_heads);
             if (awaits)
                 CUDA_OK(cudaDeviceSynchronize()); /* before its words are used again */
         }
@@ -455,7 +494,7 @@ struct state {
         dv_out.poison();
         bool ends = ends_keys(kernel);
         for (int rank = 0; rank < p.ranks; rank++)
-            run(kernel, true, rank, 0, p.ranks, starts && rank == 0, ends && rank == p.ranks - 1);
+            run(kernel, true, rank, 0, p.ranks, starts && rank == 0, ends && rank == p.ranks - 1, p.awaits);
         if (ends) {
             widen(dk_out, dk, p.dim);
             widen(dv_out, dv, p.value_dim);
@@ -556,6 +595,7 @@ static problem random_problem(uint64_t seed, const ringx_kernel *kernel)
     p.token_major = rng() % 3 == 0;
     p.ordered = rng() % 3 == 0;
     p.ended = rng() % 2;
+    p.awaits = rng() % 2;
     p.cut = rng() % 2 ? (int64_t)(rng() % (uint64_t)p.q_heads) : 0;
 #ifdef RINGX_QUICK
     p.dim = p.value_dim = pick({64, 128, 128, 48, 112});
