@@ -23,9 +23,9 @@ static ringx_span packed(ringx_schedule *s, const ringx_geometry *g)
 }
 
 /* Another stage begins with each arrival, but for the one that the own tile joins. */
-static void next_stage(ringx_schedule *s, const ringx_geometry *g, int i)
+static void next_stage(ringx_schedule *s, bool joins, int i)
 {
-    if (!(ringx__own_joins(g) && i == 1))
+    if (!(joins && i == 1))
         ringx__stage(s);
 }
 
@@ -57,7 +57,7 @@ static void forward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
         ringx__attend(s, &state, &q, 1, &own, 1);
 
     for (int i = 1; i < g->ranks; i++) {
-        next_stage(s, g, i);
+        next_stage(s, ringx__own_joins(g), i);
         kv = hop(s, g, rotated ? first : kv, i, rotated ? i : 1);
         ringx_span keys[2] = {own, kv}; /* in this order, as in a kernel that awaits the second */
         bool both = ringx__own_joins(g) && i == 1;
@@ -72,7 +72,8 @@ static void backward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
     ringx_span q = ringx__user(s, RINGX_QDO), own = ringx__user(s, RINGX_KV);
     ringx_span dq = ringx__block(s, "dq", g->joined, RINGX_DQ, g->rank);
     ringx_span own_dkv = ringx__block(s, "own dkv", 1, RINGX_DKV, g->rank);
-    bool joins = ringx__own_joins(g), last = ringx__own_last(g), ends = g->slice == g->cut.slices - 1;
+    bool joins = g->joined && g->lookahead > 0; /* delta hides the first slice's arrival */
+    bool last = joins && g->slice == g->cut.slices - 1;
     if (g->joined) /* the first slice's beside delta, the others' beside the slice before */
         ringx__wipe(s, dq);
     else
@@ -84,7 +85,7 @@ static void backward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
 
     ringx_span travelling = {.fresh = true};
     for (int i = 1; i < g->ranks; i++) {
-        next_stage(s, g, i);
+        next_stage(s, joins, i);
         kv = hop(s, g, rotated ? first : kv, i, rotated ? i : 1);
         ringx_span dkv = ringx__block(s, "dkv", 1, RINGX_DKV, ringx__around(g, -i));
         ringx__clear(s, dkv);
@@ -92,19 +93,19 @@ static void backward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
         ringx__grad(s, &q, &dq, 1, both, both_dkv, joins && !last && i == 1 ? 2 : 1);
         if (!travelling.fresh)
             ringx__add(s, travelling, rotated ? own_dkv : dkv, 0);
-        bool home = i == g->ranks - 1; /* read a lookahead later than the others: not in their slot */
+        bool later = i == g->ranks - 1 && !g->joined; /* read a lookahead later than the others: not in their slot */
         travelling =
-            ringx__block(s, home ? "home" : "travelling", home, RINGX_DKV, ringx__around(g, rotated ? 0 : -i - 1));
-        ringx__exchange_begin(s, home && g->joined); /* the next slice's K,V first */
+            ringx__block(s, later ? "home" : "travelling", later, RINGX_DKV, ringx__around(g, rotated ? 0 : -i - 1));
+        ringx__exchange_begin(s, 0);
         ringx__exchange_send(s, dkv, ringx__around(g, rotated ? -i : 1));
         ringx__exchange_receive(s, travelling, ringx__around(g, rotated ? i : -1));
         ringx__exchange_end(s);
     }
     if (last)
         ringx__grad(s, &q, &dq, 1, &own, &own_dkv, 1);
-    if (g->joined) {
-        ringx__unpack(s, dq, ends); /* the last one after what must still travel */
-        ringx__unpack_sum(s, own_dkv, travelling, 1);
+    if (g->joined) { /* after what must still travel, and before the next but one slice's is wiped */
+        ringx__unpack_sum(s, own_dkv, travelling, 0);
+        ringx__unpack(s, dq, 0);
     } else {
         ringx__store(s, dq);
         ringx__add(s, travelling, own_dkv, 1);

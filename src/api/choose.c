@@ -143,7 +143,7 @@ static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const
     c->head_ranks = 1;
     c->joined = c->kernel->device != RINGX_CPU && ranks * RINGX_MAX_RUNS <= MOST_JOINED_RUNS;
     c->awaits = c->kernel->awaits_keys && one_hop(c) && o->workspace_limit == 0 && o->slices <= RINGX_ARRIVALS;
-    c->early = c->awaits && c->lookahead > 0 && c->wire == RINGX_F32 && !o->deterministic;
+    c->early = c->kernel->tells_keys && one_hop(c) && c->lookahead > 0 && c->wire == RINGX_F32 && !o->deterministic;
     if (ringx__choice_is(c, "headswap"))
         c->head_ranks =
             o->head_ranks ? o->head_ranks : choose_head_ranks(shape, ranks, c->ranks_per_node, preset->two_level);

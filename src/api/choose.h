@@ -15,7 +15,7 @@ typedef struct ringx_choice {
     int lookahead, slices, head_ranks, ranks_per_node, threads; /* slices: of the pass with more */
     ringx_slicing forward, backward;
     bool two_level, joined, awaits; /* as in ringx_geometry; awaits: of a forward */
-    bool early;                     /* a backward in which keys travel leaves out waits (early.c) */
+    bool early;                     /* the last grads of a backward in which keys travel may be one launch (early.c) */
     ringx_dtype wire;
     const ringx_kernel *kernel;
 } ringx_choice;

@@ -14,10 +14,8 @@ static ringx_status run_step(void *context, uint32_t step, int lane, void *strea
     bool comm = lane == RINGX_COMM_LANE;
     if (comm && fusion->on && fusion->word[step])
         ringx__peer_announce(e->plan->data, fusion->word[step] - 1);
-    if (comm && early->on && early->awaiting.possible && step == early->awaiting.exchange)
-        ringx__peer_announce(e->plan->data, RINGX_EARLY_ARRIVED);
-    if (comm && early->on && early->telling.possible && step == early->telling.exchange)
-        RINGX_TRY(ringx__peer_hold(e->plan->data, RINGX_EARLY_FINISHED, stream));
+    if (comm && early->on && step == early->leaving)
+        RINGX_TRY(ringx__peer_hold(e->plan->data, 0, stream));
     ringx_status status = comm ? ringx__step_transfer(e, step, stream) : ringx__step_compute(e, step, stream);
     if (status == RINGX_OK || ringx__step_transfers(&e->program->schedule.steps[step])) /* the transport tells */
         return status;
@@ -141,13 +139,16 @@ static ringx_status execute(ringx_plan *plan, ringx_program *program, const ring
     if (plan->peer)
         status = ringx__peer_begin(plan->data, backward);
     program->fusion.on = status == RINGX_OK && ringx__fuses(&execution);
-    program->early.on = status == RINGX_OK && ringx__is_early(&execution);
-    program->unmeasured = program->fusion.on || program->early.on;
-    if (program->unmeasured) {
-        walk.track = program->fusion.on ? &program->fusion.track : &program->early.track;
-        walk.ahead = 0; /* nothing is packed */
-        status = ringx__peer_expect(plan->data, plan->stream);
+    if (program->fusion.on) {
+        program->fusion.unmeasured = true;
+        walk.track = &program->fusion.track;
+        walk.ahead = 0;
     }
+    program->early.on = status == RINGX_OK && ringx__is_early(&execution);
+    if (program->early.on)
+        walk.track = &program->early.track;
+    if (program->fusion.on || program->early.on)
+        status = ringx__peer_expect(plan->data, plan->stream);
     if (status == RINGX_OK)
         status = plan->device->walk(plan->lanes, &walk);
     plan->args = NULL;
@@ -176,15 +177,16 @@ static ringx_status poll_ranks(void *context)
     return plan->data->ops->poll(plan->data);
 }
 
-/* What a pass's kernels have waited for inside was exposed, not computation. */
-static ringx_status add_waits(const ringx_plan *plan, ringx_program *program)
+/* What a forward that is one kernel has waited for inside it was exposed, not computation. */
+static ringx_status add_waits(ringx_plan *plan)
 {
-    ringx_timing *t = &program->timing;
+    ringx_fusion *f = &plan->forward.fusion;
+    ringx_timing *t = &plan->forward.timing;
     uint64_t ns = 0;
-    if (!program->unmeasured || !program->stamps)
+    if (!f->unmeasured || !plan->forward.stamps)
         return RINGX_OK;
-    program->unmeasured = false;
-    RINGX_TRY(plan->device->copy(&ns, ringx__peer_waited(plan->data, program->schedule.backward), sizeof ns));
+    f->unmeasured = false;
+    RINGX_TRY(plan->device->copy(&ns, ringx__peer_waited(plan->data), sizeof ns));
     t->exposed_s += 1e-9 * (double)ns;
     t->compute_s -= 1e-9 * (double)ns;
     return RINGX_OK;
@@ -198,9 +200,7 @@ ringx_status ringx_plan_wait(ringx_plan *plan)
     int pass;
     ringx_status status = plan->device->settle(plan->lanes, plan->deadline_s, poll_ranks, plan, &stuck, &pass);
     if (status == RINGX_OK)
-        status = add_waits(plan, &plan->forward);
-    if (status == RINGX_OK)
-        return add_waits(plan, &plan->backward);
+        return add_waits(plan);
     char text[160];
     snprintf(text, sizeof text, "%s%s", pass ? "backward" : "forward",
              status == RINGX_DEVICE ? "" : ", after its last transfer");

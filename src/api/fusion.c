@@ -111,18 +111,13 @@ static bool all_direct(const ringx_execution *e)
     return true;
 }
 
-bool ringx__kernels_may_wait(const ringx_execution *e)
-{
-    const ringx_plan *plan = e->plan;
-    return plan->peer && ringx__peer_carries(plan->data, false) && all_direct(e) &&
-           !plan->device->peer->serial(plan->stream);
-}
-
 bool ringx__fuses(const ringx_execution *e)
 {
+    const ringx_plan *plan = e->plan;
     ringx_job *job = &e->program->fusion.job;
-    if (!e->program->fusion.words || !ringx__kernels_may_wait(e))
+    if (!e->program->fusion.words || !plan->peer || !ringx__peer_carries(plan->data, false) || !all_direct(e) ||
+        plan->device->peer->serial(plan->stream))
         return false;
     ringx__fused_job(e, job);
-    return e->plan->choice.kernel->awaits_keys(job, false);
+    return plan->choice.kernel->awaits_keys(job);
 }

@@ -15,6 +15,7 @@ typedef struct ringx_pairs { /* of one ATTEND or GRAD step: which (query run, ke
 typedef struct ringx_fusion { /* the attends of a pass as one kernel (fusion.c) */
     size_t words;             /* that tell it what has arrived, one an attend; 0: cannot be */
     bool on;                  /* in the pass under way */
+    bool unmeasured;          /* its waits are not in the timing yet */
     ringx_track track;        /* only the first attend, which waits for nothing, and what transfers */
     uint32_t *places;         /* its transfers and their waits */
     uint8_t *word;            /* by step: one more than the word of the attend that needs no later transfer; 0: none */
@@ -23,16 +24,14 @@ typedef struct ringx_fusion { /* the attends of a pass as one kernel (fusion.c) 
     ringx_job job;            /* of the pass under way, if on */
 } ringx_fusion;
 
-typedef struct ringx_joint { /* two grads that follow each other in their lane, as one launch in place of the first */
+typedef struct ringx_early { /* the last two grads of a backward as one launch, beside which a transfer runs (early.c)
+                              */
     bool possible;
-    uint32_t step[2], exchange; /* the exchange brings the second one's keys, or sends what the first one sums up */
-    uint8_t *live;              /* [query runs][key runs of both] */
-} ringx_joint;
-
-typedef struct ringx_early { /* launches that transfers run beside (early.c) */
-    ringx_joint awaiting, telling;
     bool on;           /* in the pass under way */
-    ringx_track track; /* the program's, without the wait for all of the launch that tells */
+    uint32_t grad[2];  /* steps: the launch is made in place of the first */
+    uint32_t leaving;  /* the exchange that sends what the first one sums up */
+    uint8_t *live;     /* [query runs][key runs of both] */
+    ringx_track track; /* the program's, in which the exchange does not wait for the launch */
     uint32_t *waits;
 } ringx_early;
 
@@ -101,14 +100,10 @@ ringx_status ringx__fusion_prepare(ringx_program *program);
 void ringx__fusion_free(ringx_fusion *fusion);
 /* Is the pass that begins to be one kernel? */
 bool ringx__fuses(const ringx_execution *e);
-/* May kernels of it wait for transfers: are these copies that need no multiprocessor? */
-bool ringx__kernels_may_wait(const ringx_execution *e);
 
-/* Words of a pass with joint grads. */
-enum { RINGX_EARLY_ARRIVED, RINGX_EARLY_FINISHED };
 ringx_status ringx__early_prepare(ringx_program *program);
 void ringx__early_free(ringx_early *early);
-/* Are grads of the pass that begins to be joined? */
+/* Are the last grads of the pass that begins one launch? */
 bool ringx__is_early(const ringx_execution *e);
 
 #endif

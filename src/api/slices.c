@@ -87,6 +87,7 @@ enum { SMALL_DIM = 64, MANY_TURNS = 16 };
 #define LINK_BYTES      240e9 /* a second, each direction, row by row */
 #define MEMORY_BYTES    4.2e12
 #define STATE_BYTES     0.9e12 /* states: at the ends of tiles, where nothing else is under way */
+#define DELTA_BYTES     2.4e12
 #define WIPE_BYTES      0.4e12 /* a second, beside tiles */
 #define SAME            1.005  /* of two that are as good the one with less memory, */
 #define FASTER          0.999  /* or else with fewer slices */
@@ -96,7 +97,8 @@ typedef struct ringx_weights { /* seconds of one kv head */
     double turn, start;        /* a tile's time there; what it takes beside its products */
     bool even, drift;          /* all tiles are as long; but after many turns they do not end together */
     bool longer;               /* both in one launch: tiles of twice the length, else twice as many */
-    bool early;                /* the first slice's launch of both awaits keys, the last one's tells (early.c) */
+    bool joins, early;         /* the first slice has one launch, and the last one too (early.c) */
+    double before;             /* delta, beside which a first transfer of keys runs */
     double there, back, ends;  /* transfers, with dQ that is wiped between; what is done after the last one */
     double state;              /* written and read once */
 } weights;
@@ -114,6 +116,7 @@ static weights weigh(const ringx_choice *c, const ringx_shape *shape, bool backw
     ringx_kind out = queries ? RINGX_QDO : RINGX_KV, home = queries ? RINGX_DQ : RINGX_DKV;
     double there = (double)ringx__block_bytes(shape, out, rows, queries ? shape->group : 1);
     double back = backward ? (double)ringx__block_bytes(shape, home, rows, queries ? shape->group : 1) : 0;
+    double delta = (double)ringx__block_bytes(shape, RINGX_OUT, rows, shape->q_heads) * 2;
     double state = (double)ringx__block_bytes(shape, RINGX_STATE, rows, shape->group);
     return (weights){.tiles = tiles * (backward ? 1 : group),
                      .turn = flops * (backward ? group : 1) / speed,
@@ -121,7 +124,9 @@ static weights weigh(const ringx_choice *c, const ringx_shape *shape, bool backw
                      .even = even,
                      .drift = even && backward && shape->head_dim <= SMALL_DIM && shape->value_dim <= SMALL_DIM,
                      .longer = !backward || queries,
+                     .joins = backward && !queries,
                      .early = backward && !queries && c->early,
+                     .before = backward && !queries ? delta / DELTA_BYTES : 0,
                      .there = there / LINK_BYTES + (queries ? 2 * back / WIPE_BYTES : 0),
                      .back = back / LINK_BYTES,
                      .ends = 2.5 * back / MEMORY_BYTES, /* two of floats read, one of half their size written */
@@ -150,21 +155,21 @@ static double forward_seconds(const weights *w, double heads, double first)
     return rest > 0 ? seconds + launch(w, rest, true) + not_hidden(heads * w->there, 2 * own) : seconds;
 }
 
-/* Two slots: the blocks of a slice arrive when those of the second before it have been used. */
+/* now: after delta.  Two slots: the blocks of a slice arrive when those of the second before it have been used. */
 static double backward_seconds(const weights *w, int64_t heads, ringx_slicing cut)
 {
-    double now = 0, arrived = 0, returned = 0, done[2] = {0, 0}, ends = 0;
+    double now = 0, arrived = -w->before, returned = 0, done[2] = {0, 0}, ends = 0;
     for (int i = 0; i < cut.slices; i++) {
         int64_t from = ringx__slice_begin(heads, &cut, i, true), to = ringx__slice_begin(heads, &cut, i + 1, true);
         const double n = (double)(to - from), own = launch(w, n, false), both = launch(w, n, true);
-        const bool first = i == 0, last = i == cut.slices - 1, apart = (first || last) && !w->early;
+        const bool first = i == 0, last = i == cut.slices - 1;
         arrived = fmax(arrived, done[i % 2]) + n * w->there;
-        if (first && apart)
+        if (first && !w->joins)
             now += own;
-        now = fmax(now, first && w->early ? arrived - own : arrived) + (apart ? own : both);
+        now = fmax(now, arrived) + ((first && !w->joins) || (last && !w->early) ? own : both);
         done[i % 2] = now;
-        returned = fmax(returned, last && !first && w->early ? now - own : now) + n * w->back;
-        if (last && !first && apart)
+        returned = fmax(returned, last && w->early ? now - own : now) + n * w->back;
+        if (last && !w->early && (w->joins || !first))
             now += own;
         ends = n * w->ends;
     }

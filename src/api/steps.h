@@ -78,9 +78,8 @@ ringx_status ringx__step_store_sum(const ringx_execution *e, const ringx_operand
                                    void *stream);
 ringx_status ringx__step_pack(const ringx_execution *e, uint32_t step, void *stream);
 ringx_status ringx__step_tiles(const ringx_execution *e, uint32_t step, void *stream);
-/* The launch that two grads are; the one that a step is part of, NULL: none. */
-void ringx__joint_job(const ringx_execution *e, const ringx_joint *joint, void *stream, ringx_job *job);
-const ringx_joint *ringx__joint_of(const ringx_execution *e, uint32_t step, bool *second);
+/* The last two grads of a pass as one job. */
+void ringx__early_job(const ringx_execution *e, void *stream, ringx_job *job);
 /* All attends of a pass as one job. */
 void ringx__fused_job(const ringx_execution *e, ringx_job *job);
 /* Can the block that a pack would make be sent from the caller's tensors, by who has it? */

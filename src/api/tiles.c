@@ -144,7 +144,7 @@ void ringx__fused_job(const ringx_execution *e, ringx_job *job)
                        .scratch = (char *)plan->args->workspace + plan->schedule_bytes,
                        .threads = plan->choice.threads,
                        .stream = plan->stream,
-                       .waited = e->program->stamps ? ringx__peer_waited(plan->data, false) : NULL};
+                       .waited = e->program->stamps ? ringx__peer_waited(plan->data) : NULL};
 }
 
 /* What a step asks of the kernel, in the program's room for slices. */
@@ -171,43 +171,35 @@ static ringx_job job_of(const ringx_execution *e, const ringx_step *step, const 
                        .stream = stream};
 }
 
-void ringx__joint_job(const ringx_execution *e, const ringx_joint *joint, void *stream, ringx_job *job)
+void ringx__early_job(const ringx_execution *e, void *stream, ringx_job *job)
 {
     const ringx_program *p = e->program;
-    const ringx_schedule *s = &p->schedule;
-    const bool awaits = joint == &p->early.awaiting;
-    uint32_t *word = ringx__peer_words(e->plan->data) + (awaits ? RINGX_EARLY_ARRIVED : RINGX_EARLY_FINISHED);
-    *job = job_of(e, &s->steps[joint->step[0]], joint->live, stream);
-    const size_t first = job->keys;
-    job->keys = fill_keys(e, &s->steps[joint->step[1]], first);
-    for (size_t i = awaits ? first : 0; i < (awaits ? job->keys : first); i++) {
-        p->key[i].arrived = awaits ? word : NULL;
-        p->key[i].finished = awaits ? NULL : word;
-    }
-    if (awaits && p->stamps)
-        job->waited = ringx__peer_waited(e->plan->data, true);
+    const ringx_step *steps = p->schedule.steps;
+    *job = job_of(e, &steps[p->early.grad[0]], p->early.live, stream);
+    for (size_t i = 0; i < job->keys; i++)
+        p->key[i].finished = ringx__peer_words(e->plan->data);
+    job->keys = fill_keys(e, &steps[p->early.grad[1]], job->keys);
 }
 
 ringx_status ringx__step_tiles(const ringx_execution *e, uint32_t number, void *stream)
 {
     const ringx_kernel *kernel = e->plan->choice.kernel;
-    const ringx_step *step = &e->program->schedule.steps[number];
-    const ringx_pairs *pairs = &e->program->pairs[number];
-    bool done_before = false;
-    const ringx_joint *joint = ringx__joint_of(e, number, &done_before);
+    const ringx_program *p = e->program;
+    const ringx_step *step = &p->schedule.steps[number];
+    const ringx_pairs *pairs = &p->pairs[number];
     ringx_job job;
-    if (e->program->fusion.on)
-        return kernel->forward(&e->program->fusion.job);
-    if (done_before)
+    if (p->fusion.on)
+        return kernel->forward(&p->fusion.job);
+    if (p->early.on && number == p->early.grad[1])
         return RINGX_OK;
-    if (joint) {
-        ringx__joint_job(e, joint, stream, &job);
+    if (p->early.on && number == p->early.grad[0]) {
+        ringx__early_job(e, stream, &job);
         return kernel->backward(&job);
     }
     if (!pairs->any && step->op == RINGX_GRAD)
         return grad_nothing(e, step, stream);
     if (!pairs->any && !step->fresh && !step->final)
         return RINGX_OK;
-    job = job_of(e, step, e->program->live + pairs->first, stream);
+    job = job_of(e, step, p->live + pairs->first, stream);
     return step->op == RINGX_ATTEND ? kernel->forward(&job) : kernel->backward(&job);
 }

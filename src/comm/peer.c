@@ -66,10 +66,9 @@ static ringx_peer *begin(ringx_comm *comm, const ringx_call *call)
     return c;
 }
 
-/* Behind the forward's nanoseconds and before the backward's. */
 static uint32_t *arrivals(const ringx_peer *c)
 {
-    return c->words + RINGX_WORDS * (size_t)c->base.ranks + 2;
+    return c->words + RINGX_WORDS * (size_t)c->base.ranks;
 }
 
 /* What is left of a call's words goes into the stream, and with it the word that says that it is done. */
@@ -378,17 +377,15 @@ uint32_t *ringx__peer_words(const ringx_comm *peer)
     return arrivals((const ringx_peer *)peer);
 }
 
-uint64_t *ringx__peer_waited(const ringx_comm *peer, bool backward)
+uint64_t *ringx__peer_waited(const ringx_comm *peer)
 {
-    uint32_t *words = arrivals((const ringx_peer *)peer);
-    return (uint64_t *)(void *)(backward ? words + RINGX_ARRIVALS : words - 2);
+    return (uint64_t *)(void *)(arrivals((const ringx_peer *)peer) + RINGX_ARRIVALS);
 }
 
 ringx_status ringx__peer_expect(ringx_comm *peer, void *stream)
 {
     ringx_peer *c = (ringx_peer *)peer;
-    uint32_t *from = arrivals(c) - (c->pass ? 0 : 2);
-    return ringx__peer_told(c, c->device->peer->clear(from, RINGX_ARRIVALS + 2, stream));
+    return ringx__peer_told(c, c->device->peer->clear(arrivals(c), RINGX_ARRIVALS + 2, stream));
 }
 
 ringx_status ringx__peer_hold(ringx_comm *peer, int word, void *stream)

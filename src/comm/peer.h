@@ -30,13 +30,12 @@ ringx_status ringx__peer_begin(ringx_comm *peer, int pass);
  * the calls that were noted, in their order, in memory of this workspace. */
 ringx_status ringx__peer_attach(ringx_comm *peer, const ringx_call *call);
 
-/* Words between the kernels of this rank and its transfers, RINGX_ARRIVALS of them, and for each pass a number of
- * nanoseconds for kernels to say how long they waited.  The pass's are cleared, in the stream, before any of its
- * transfers.  A word that is announced is set at the end of the next call; one that is held for is awaited by the
- * stream before the next call. */
+/* Words between kernels and transfers of this rank, RINGX_ARRIVALS of them, and a number of nanoseconds for a kernel to
+ * say how long it waited.  All are cleared, in the stream, before any transfer of the pass.  A word that is announced
+ * is set at the end of the next call; one that is held for is awaited by the stream before the next call. */
 enum { RINGX_ARRIVALS = 8 };
 uint32_t *ringx__peer_words(const ringx_comm *peer);
-uint64_t *ringx__peer_waited(const ringx_comm *peer, bool backward);
+uint64_t *ringx__peer_waited(const ringx_comm *peer);
 ringx_status ringx__peer_expect(ringx_comm *peer, void *stream);
 void ringx__peer_announce(ringx_comm *peer, int word);
 ringx_status ringx__peer_hold(ringx_comm *peer, int word, void *stream);

@@ -32,7 +32,7 @@ typedef struct ringx_peer {
     size_t messages;
     ringx_other *others;
     unsigned char *reach;  /* [ranks][ranks]: do these two reach each other? */
-    uint32_t *words;       /* this rank's: [RINGX_WORDS][ranks], two that are nanoseconds, RINGX_ARRIVALS, two more */
+    uint32_t *words;       /* this rank's: [RINGX_WORDS][ranks], RINGX_ARRIVALS, and two that are nanoseconds */
     ringx_parcel *parcels; /* recorded */
     size_t n_parcels, room;
     const char *base_of_record; /* the workspace, while recording */
@@ -48,7 +48,7 @@ typedef struct ringx_peer {
 
 static inline size_t ringx__word_count(const ringx_peer *c)
 {
-    return RINGX_WORDS * (size_t)c->base.ranks + RINGX_ARRIVALS + 4;
+    return RINGX_WORDS * (size_t)c->base.ranks + RINGX_ARRIVALS + 2;
 }
 
 /* Lets another rank write, or read, memory of this one, which it will do in turn; waits until it has. */

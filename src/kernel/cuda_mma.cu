@@ -218,9 +218,10 @@ ringx_status backward(const ringx_job *job)
 } // namespace
 
 extern "C" const ringx_kernel ringx__kernel_cuda_mma = {
-    "cuda-mma",    "mma.sync and cp.async, sm_80 and later, any strides",
-    RINGX_CUDA,    true,
-    false,         nullptr,
-    available,     supports,
-    scratch_bytes, prepare,
-    forward,       backward};
+    "cuda-mma", "mma.sync and cp.async, sm_80 and later, any strides",
+    RINGX_CUDA, true,
+    false,      nullptr,
+    nullptr,    available,
+    supports,   scratch_bytes,
+    prepare,    forward,
+    backward};

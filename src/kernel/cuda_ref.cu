@@ -333,9 +333,10 @@ ringx_status backward(const ringx_job *job)
 } // namespace
 
 extern "C" const ringx_kernel ringx__kernel_cuda_ref = {
-    "cuda-ref",    "one thread a row, any head_dim; the truth on the device",
-    RINGX_CUDA,    true,
-    false,         nullptr,
-    available,     supports,
-    scratch_bytes, prepare,
-    forward,       backward};
+    "cuda-ref", "one thread a row, any head_dim; the truth on the device",
+    RINGX_CUDA, true,
+    false,      nullptr,
+    nullptr,    available,
+    supports,   scratch_bytes,
+    prepare,    forward,
+    backward};

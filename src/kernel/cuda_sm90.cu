@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* Host side of the Hopper kernels: tensor maps from views and strides, choice of tile sizes, launches. */
-#include <algorithm>
-
 #include <cudaTypedefs.h>
 
 extern "C" {
@@ -322,28 +320,33 @@ ringx_status backward_queries(const ringx_job *job, const ringx_sm90_variant *v,
     return RINGX_OK;
 }
 
-/* Is slice a better begun before b?  Those that somebody waits for, if they are there, then by their first token: where
- * masks are causal, the earlier ones have the longer tiles. */
-bool begins_before(const ringx_key_slice &a, const ringx_key_slice &b)
+/* Has a key slice none of the queries' positions?  Where masks are causal its tiles then are as long as each other. */
+bool is_apart(const ringx_job *job, const ringx_run &keys)
 {
-    const bool first = a.finished && !a.arrived, second = b.finished && !b.arrived;
-    return first != second ? first : a.run.first < b.run.first;
+    const int64_t last = keys.first + (keys.count - 1) * keys.step;
+    for (size_t i = 0; i < job->queries; i++) {
+        const ringx_run &q = job->query[i].run;
+        if (q.first <= last && keys.first <= q.first + (q.count - 1) * q.step)
+            return false;
+    }
+    return true;
 }
 
-/* Key slices from k0 on in the order of their tiles; one that is there is the first, beside which others arrive. */
+/* Key slices from k0 on in the order of their tiles: those apart from the queries first, whose tiles keep step better
+ * than beside others, then by their first token: where masks are causal, the earlier ones have the longer tiles. */
 size_t in_order(const ringx_job *job, size_t k0, size_t sorted[RINGX_SM90_KEYS])
 {
-    size_t count = 0, there = 0;
+    size_t count = 0;
+    auto begins_before = [&](const ringx_run &a, const ringx_run &b) {
+        const bool first = !job->ordered && is_apart(job, a), second = !job->ordered && is_apart(job, b);
+        return first != second ? first : a.first < b.first;
+    };
     for (size_t i = k0; i < job->keys && count < RINGX_SM90_KEYS; i++) {
         size_t at = count++;
-        for (; at > 0 && begins_before(job->key[i], job->key[sorted[at - 1]]); at--)
+        for (; at > 0 && begins_before(job->key[i].run, job->key[sorted[at - 1]].run); at--)
             sorted[at] = sorted[at - 1];
         sorted[at] = i;
     }
-    while (there < count && job->key[sorted[there]].arrived)
-        there++;
-    if (there < count)
-        std::rotate(sorted, sorted + there, sorted + there + 1);
     return count;
 }
 
@@ -371,7 +374,7 @@ ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, c
     size_t sorted[RINGX_SM90_KEYS], count = in_order(job, k0, sorted);
     const bool only = job->queries <= RINGX_SM90_QUERIES; /* no other piece adds to the same keys */
     p.keys = 0;
-    p.fresh = p.final = p.told = *ended = 0;
+    p.fresh = p.final = p.told = p.even = *ended = 0;
     p.told_tiles = 0;
     p.finished = nullptr;
     p.paired = shape->head_dim % 2 == 0 && shape->value_dim % 2 == 0;
@@ -398,7 +401,8 @@ ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, c
         int64_t own_tiles = (run.count + v->rows - 1) / v->rows;
         tiles += own_tiles;
         p.key[n] = run_of(run, (int)tiles);
-        p.arrived[n] = s.arrived;
+        if (!job->ordered && (!is_sparse(shape) || is_apart(job, run)))
+            p.even |= UINT64_C(1) << n;
         if (s.finished) {
             p.told |= UINT64_C(1) << n;
             p.told_tiles += (int)(own_tiles * job->kv_heads * shape->batch); /* not more than all, checked below */
@@ -440,8 +444,6 @@ ringx_status backward_piece(const ringx_job *job, const ringx_sm90_variant *v, c
     if (tiles * columns > INT32_MAX / 2)
         RINGX_FAIL(RINGX_UNSUPPORTED, "%lld key tiles in one job; at most %d", (long long)(tiles * columns),
                    INT32_MAX / 2);
-    p.waited = (unsigned long long *)job->waited;
-    RINGX_TRY(multiprocessors(&p.multiprocessors));
     p.told_count = turns; /* a job that tells has no turns */
     if (p.told)
         RINGX_CUDA_TRY(cudaMemsetAsync(p.told_count, 0, sizeof *p.told_count, (cudaStream_t)job->stream));
@@ -497,20 +499,23 @@ bool has_tiles(const ringx_job *job, size_t k)
     return false;
 }
 
-/* One launch; of a backward its tiles are in any order, and some of them tell, if any should. */
-bool awaits_keys(const ringx_job *job, bool backward)
+bool awaits_keys(const ringx_job *job)
 {
-    bool told = false, asked = false;
-    if (job->queries > RINGX_SM90_QUERIES || job->keys > RINGX_SM90_KEYS || !job_maps(job, backward) ||
-        (backward && job->ordered))
+    return job->queries <= RINGX_SM90_QUERIES && job->keys <= RINGX_SM90_KEYS && job_maps(job, false);
+}
+
+/* One launch whose tiles are in any order, and some of them tell. */
+bool tells_keys(const ringx_job *job)
+{
+    bool told = false;
+    if (job->queries > RINGX_SM90_QUERIES || job->keys > RINGX_SM90_KEYS || job->ordered || !job_maps(job, true))
         return false;
-    for (size_t k = 0; k < job->keys && backward; k++) {
+    for (size_t k = 0; k < job->keys; k++) {
         if (job->key[k].finished && job->key[k].final) /* perhaps rounded after the launch */
             return false;
-        asked = asked || job->key[k].finished;
         told = told || (job->key[k].finished && has_tiles(job, k));
     }
-    return told || !asked;
+    return told;
 }
 
 bool available()
@@ -548,9 +553,10 @@ ringx_status prepare(const ringx_shape *shape)
 } // namespace
 
 extern "C" const ringx_kernel ringx__kernel_cuda_sm90 = {
-    "cuda-sm90",   "Hopper: wgmma, bulk tensor copies, warp specialisation",
-    RINGX_CUDA,    true,
-    true,          awaits_keys,
-    available,     supports,
-    scratch_bytes, prepare,
-    forward,       backward};
+    "cuda-sm90", "Hopper: wgmma, bulk tensor copies, warp specialisation",
+    RINGX_CUDA,  true,
+    true,        awaits_keys,
+    tells_keys,  available,
+    supports,    scratch_bytes,
+    prepare,     forward,
+    backward};

@@ -67,7 +67,6 @@ struct ringx_sm90_backward_params {
     ringx_cuda_run query[RINGX_SM90_QUERIES], key[RINGX_SM90_KEYS];
     ringx_view dk[RINGX_SM90_KEYS], dv[RINGX_SM90_KEYS];
     ringx_view dk_out[RINGX_SM90_KEYS], dv_out[RINGX_SM90_KEYS];
-    const uint32_t *arrived[RINGX_SM90_KEYS]; /* not 0: the slice is there; NULL: it is */
     ringx_rows lse[RINGX_SM90_QUERIES], delta[RINGX_SM90_QUERIES];
     uint64_t live[RINGX_SM90_QUERIES];
     ringx_cuda_mask mask;
@@ -77,11 +76,10 @@ struct ringx_sm90_backward_params {
     ringx_cuda_order order;
     float scale, softcap;
     uint64_t fresh, final; /* bit i: what dk, dv of key slice i hold is not added; the sum goes to dk_out, dv_out */
+    uint64_t even;         /* bit i: tiles of key slice i are as long as each other */
     uint64_t told;         /* bit i: tiles of key slice i count; the last of told_tiles sets finished */
     int told_tiles, *told_count; /* zeroed before the launch */
     uint32_t *finished;
-    unsigned long long *waited; /* a job's */
-    int multiprocessors;
     bool wide, paired; /* rows of dk_out, dv_out may be stored 16 bytes at a time, those of dk, dv read and stored 8 */
 };
 
@@ -166,16 +164,15 @@ __device__ __forceinline__ unsigned long long nanoseconds()
     return now;
 }
 
-/* Waits for what a stream of this device sets when a transfer has come; bulk copies then read what came.  waited: adds
- * a share of the time. */
-__device__ __forceinline__ void await_arrival(const uint32_t *arrived, unsigned long long *waited, unsigned share)
+/* Waits for what a stream of this device sets when a transfer has come; bulk copies then read what came. */
+__device__ __forceinline__ void await_arrival(const uint32_t *arrived, unsigned long long *waited)
 {
     if (load_acquire(arrived) == 0) {
         unsigned long long begin = nanoseconds();
         while (load_acquire(arrived) == 0)
             ;
         if (waited)
-            atomicAdd(waited, (nanoseconds() - begin) / share);
+            atomicAdd(waited, (nanoseconds() - begin) / gridDim.x);
     }
     asm volatile("fence.proxy.async.global;" ::: "memory");
 }

@@ -14,8 +14,7 @@
  * writes   dk, dv once from registers (no other block owns these keys), or if final their rounded sums to dk_out,
  *          dv_out; dq += by bulk reductions in L2.
  *
- * waits    for the keys of slices that arrive while it runs, before their tiles; and tells, by a word, when the last
- *          tile of slices that somebody waits for has been stored.
+ * tells    by a word, when the last tile of slices that somebody waits for has been stored.
  *
  * numerics scores, sums and all gradients fp32; weights and ds rounded to the input type before products.
  *
@@ -43,7 +42,7 @@ template <typename T_, int DK_, int DV_, int M_, bool EXTRA_> struct ringx_backw
     static constexpr int V_AT = K_BYTES, Q_AT = V_AT + V_BYTES, DO_AT = Q_AT + STAGES * Q_BYTES;
     static constexpr int DS_AT = DO_AT + STAGES * DO_BYTES, DQ_AT = DS_AT + 2 * DS_BYTES;
     static constexpr int ROWS_AT = DQ_AT + DQ_BYTES, STATS_AT = ROWS_AT + 128 * 16;
-    static constexpr int RANGES_AT = STATS_AT + STAGES * 2 * M * 4, BARS_AT = RANGES_AT + 16 * RINGX_SM90_QUERIES;
+    static constexpr int RANGES_AT = STATS_AT + STAGES * 2 * M * 4, BARS_AT = RANGES_AT + 2 * 16 * RINGX_SM90_QUERIES;
     static constexpr int SMEM = BARS_AT + 8 * (7 + 6 * STAGES);
     static constexpr int DQ_COLUMNS = WIDE ? DK_OWN : M == 128 ? DK : 64;   /* of the first warpgroup's half */
     static constexpr int PRODUCER_REGISTERS = 24, CONSUMER_REGISTERS = 240; /* 128·24 + 256·240 = 384·168 */
@@ -90,38 +89,60 @@ __device__ __forceinline__ ringx_cuda_range backward_range(const ringx_sm90_back
     return r;
 }
 
-/* The query blocks of a key tile, in the order in which all roles walk them: heads, slices, blocks ascending. */
+/* Tiles that begin at the same block would add to the same dQ at the same time, from block to block: where all are as
+ * long as each other, each begins so many blocks after the one before, as under a causal mask. */
+enum { RINGX_BACKWARD_STAGGER = 2 };
+
+/* Of a query slice's live blocks for a key tile those from where the tile begins, or those before. */
+template <class C>
+__device__ __forceinline__ ringx_cuda_range backward_part(const ringx_sm90_backward_params &p,
+                                                          const ringx_backward_tile &t, int part)
+{
+    ringx_cuda_range r = backward_range<C>(p, t, part / 2);
+    int begin = r.begin, blocks = r.end - begin;
+    if (blocks > 0 && p.even >> t.slice & 1)
+        begin += t.n * RINGX_BACKWARD_STAGGER % blocks;
+    (part % 2 ? r.end : r.begin) = begin;
+    return r;
+}
+
+/* The query blocks of a key tile, in the order in which all roles walk them: heads, slices, of each slice's blocks
+ * those from where the tile begins, then those before. */
 struct ringx_backward_walk {
-    const ringx_cuda_range *ranges; /* in shared memory, one a query slice */
-    int head, head_end, iq, m, end;
+    const ringx_cuda_range *parts; /* in shared memory, two a query slice */
+    int head, head_end, part, m, end;
 
     __device__ __forceinline__ void start(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
-                                          const ringx_cuda_range *ranges_)
+                                          const ringx_cuda_range *parts_)
     {
         int of_group = (t.kv + p.kv_head) * p.group - p.q_head; /* first local query head of this kv head */
-        ranges = ranges_;
+        parts = parts_;
         head = max(of_group, 0);
         head_end = min(of_group + p.group, p.q_heads);
-        iq = -1;
+        part = -1;
         m = end = 0;
     }
     __device__ __forceinline__ bool next(const ringx_sm90_backward_params &p)
     {
         if (++m < end)
             return true;
-        for (; head < head_end; head++, iq = -1) {
-            while (++iq < p.queries) {
-                m = ranges[iq].begin;
-                end = ranges[iq].end;
+        for (; head < head_end; head++, part = -1) {
+            while (++part < 2 * p.queries) {
+                m = parts[part].begin;
+                end = parts[part].end;
                 if (m < end)
                     return true;
             }
         }
         return false;
     }
+    __device__ __forceinline__ int iq() const
+    {
+        return part >> 1;
+    }
     __device__ __forceinline__ bool masked() const
     {
-        return m < ranges[iq].full_begin || m >= ranges[iq].full_end;
+        return m < parts[part].full_begin || m >= parts[part].full_end;
     }
 };
 
@@ -147,13 +168,11 @@ template <class C> struct ringx_backward_bars {
 
 template <class C>
 __device__ __forceinline__ void backward_produce(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
-                                                 const ringx_cuda_range *ranges, uint32_t smem)
+                                                 const ringx_cuda_range *parts, uint32_t smem)
 {
     ringx_backward_bars<C> bars(smem);
     ringx_backward_walk walk;
-    walk.start(p, t, ranges);
-    if (p.arrived[t.slice])
-        await_arrival(p.arrived[t.slice], p.waited, min((int)gridDim.x, p.multiprocessors));
+    walk.start(p, t, parts);
     mbar_expect(bars.kv_full, C::K_BYTES + C::V_BYTES);
     for (int c = 0; c < C::K_BOXES; c++)
         tma_load(smem + c * C::N * 128, &p.k[t.slice], bars.kv_full, c * 64, t.n * C::N, t.kv, t.batch,
@@ -166,13 +185,13 @@ __device__ __forceinline__ void backward_produce(const ringx_sm90_backward_param
         mbar_wait(bars.q_empty + 8 * stage, parity);
         mbar_expect(bars.q_full + 8 * stage, C::Q_BYTES);
         for (int c = 0; c < C::K_BOXES; c++)
-            tma_load(smem + C::Q_AT + stage * C::Q_BYTES + c * C::M * 128, &p.q[walk.iq], bars.q_full + 8 * stage,
+            tma_load(smem + C::Q_AT + stage * C::Q_BYTES + c * C::M * 128, &p.q[walk.iq()], bars.q_full + 8 * stage,
                      c * 64, walk.m * C::M, walk.head, t.batch, RINGX_EVICT_LAST);
         mbar_wait(bars.do_empty + 8 * stage, parity);
         mbar_expect(bars.do_full + 8 * stage, C::DO_BYTES);
         for (int c = 0; c < C::V_BOXES; c++)
-            tma_load(smem + C::DO_AT + stage * C::DO_BYTES + c * C::M * 128, &p.dout[walk.iq], bars.do_full + 8 * stage,
-                     c * 64, walk.m * C::M, walk.head, t.batch, RINGX_EVICT_LAST);
+            tma_load(smem + C::DO_AT + stage * C::DO_BYTES + c * C::M * 128, &p.dout[walk.iq()],
+                     bars.do_full + 8 * stage, c * 64, walk.m * C::M, walk.head, t.batch, RINGX_EVICT_LAST);
     }
 }
 
@@ -180,23 +199,23 @@ __device__ __forceinline__ void backward_produce(const ringx_sm90_backward_param
  * stores: every thread that writes or reads says so itself. */
 template <class C>
 __device__ __forceinline__ void backward_load_stats(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
-                                                    const ringx_cuda_range *ranges, uint32_t smem, char *base)
+                                                    const ringx_cuda_range *parts, uint32_t smem, char *base)
 {
     ringx_backward_bars<C> bars(smem);
     ringx_backward_walk walk;
-    walk.start(p, t, ranges);
+    walk.start(p, t, parts);
     int lane = threadIdx.x % 32;
     for (uint32_t count = 0; walk.next(p); count++) {
         uint32_t stage = count % C::STAGES;
         float *to = (float *)(base + C::STATS_AT) + stage * 2 * C::M;
-        const ringx_rows &lse = p.lse[walk.iq], &delta = p.delta[walk.iq];
+        const ringx_rows &lse = p.lse[walk.iq()], &delta = p.delta[walk.iq()];
         const float *a = lse.data + t.batch * lse.batch_stride + walk.head * lse.head_stride;
         const float *b = delta.data + t.batch * delta.batch_stride + walk.head * delta.head_stride;
         float l[C::M / 32], d[C::M / 32];
 #pragma unroll
         for (int i = 0; i < C::M / 32; i++) {
             int row = walk.m * C::M + i * 32 + lane;
-            bool inside = row < p.query[walk.iq].count;
+            bool inside = row < p.query[walk.iq()].count;
             l[i] = inside ? a[row] * RINGX_LOG2E : INFINITY;
             d[i] = inside ? b[row] : 0;
         }
@@ -213,20 +232,20 @@ __device__ __forceinline__ void backward_load_stats(const ringx_sm90_backward_pa
 __device__ __forceinline__ int *backward_turn_of(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
                                                  const ringx_backward_walk &walk)
 {
-    int tiles_before = walk.iq ? p.query[walk.iq - 1].tiles : 0;
+    int tiles_before = walk.iq() ? p.query[walk.iq() - 1].tiles : 0;
     return p.turn + ((int64_t)t.batch * p.q_heads + walk.head) * p.q_tiles + tiles_before + walk.m;
 }
 
 /* Ordered sums: waits for each block's turn, up to two blocks ahead of the one that adds. */
 template <class C>
 __device__ __forceinline__ void backward_wait_turns(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
-                                                    const ringx_cuda_range *ranges, uint32_t smem)
+                                                    const ringx_cuda_range *parts, uint32_t smem)
 {
     ringx_backward_bars<C> bars(smem);
     ringx_backward_walk walk;
-    walk.start(p, t, ranges);
+    walk.start(p, t, parts);
     for (uint32_t count = 0; walk.next(p); count++) {
-        wait_for_turn(backward_turn_of(p, t, walk), backward_turn(p, C::N, walk.iq, walk.m, C::M, t.slice, t.n));
+        wait_for_turn(backward_turn_of(p, t, walk), backward_turn(p, C::N, walk.iq(), walk.m, C::M, t.slice, t.n));
         mbar_wait(bars.turn_taken + 8 * (count & 1), (count >> 1 & 1) ^ 1);
         mbar_arrive(bars.turn_come + 8 * (count & 1));
     }
@@ -236,11 +255,11 @@ __device__ __forceinline__ void backward_wait_turns(const ringx_sm90_backward_pa
  * passed on when the next block's addition has been issued: by then the one before has arrived. */
 template <class C>
 __device__ __forceinline__ void backward_add_dq(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
-                                                const ringx_cuda_range *ranges, uint32_t smem)
+                                                const ringx_cuda_range *parts, uint32_t smem)
 {
     ringx_backward_bars<C> bars(smem);
     ringx_backward_walk walk;
-    walk.start(p, t, ranges);
+    walk.start(p, t, parts);
     int *before = nullptr;
     for (uint32_t count = 0; walk.next(p); count++) {
         mbar_wait(bars.dq_full, count & 1);
@@ -250,7 +269,8 @@ __device__ __forceinline__ void backward_add_dq(const ringx_sm90_backward_params
             fence_proxy_global();
         }
         for (int c = 0; c < C::DQ_BOXES; c++)
-            tma_reduce_add(&p.dq[walk.iq], smem + C::DQ_AT + c * C::M * 128, c * 32, walk.m * C::M, walk.head, t.batch);
+            tma_reduce_add(&p.dq[walk.iq()], smem + C::DQ_AT + c * C::M * 128, c * 32, walk.m * C::M, walk.head,
+                           t.batch);
         bulk_commit();
         bulk_wait_read<0>();
         mbar_arrive(bars.dq_empty);
@@ -285,7 +305,7 @@ __device__ __forceinline__ void backward_weigh(const ringx_sm90_backward_params 
     int lo[2] = {0, 0}, hi[2] = {0, 0};
     bool masked = walk.masked();
     if (masked) {
-        const ringx_cuda_run &run = p.query[walk.iq];
+        const ringx_cuda_run &run = p.query[walk.iq()];
         int from = walk.m * C::M + column;
 #pragma unroll
         for (int r = 0; r < 2; r++) {
@@ -331,7 +351,7 @@ backward_differentiate(const ringx_sm90_backward_params &p, const ringx_backward
 {
     uint64_t kept = ~UINT64_C(0); /* first which, in a rolled loop: the generator needs registers of its own */
     if (C::EXTRA && p.drop.threshold) {
-        const ringx_cuda_run &keys = p.key[t.slice], &queries = p.query[walk.iq];
+        const ringx_cuda_run &keys = p.key[t.slice], &queries = p.query[walk.iq()];
         kept = 0;
 #pragma unroll 1
         for (int i = 0; i < C::M / 2; i++) {
@@ -418,8 +438,7 @@ __device__ __forceinline__ void backward_tell(const ringx_sm90_backward_params &
 
 template <class C>
 __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_params &p, const ringx_backward_tile &t,
-                                                 const ringx_cuda_range *ranges, uint32_t smem, char *base,
-                                                 int consumer)
+                                                 const ringx_cuda_range *parts, uint32_t smem, char *base, int consumer)
 {
     using T = typename C::T;
     const int thread = threadIdx.x % 128, lane = thread % 32, warp = thread / 32, column = lane % 4 * 2;
@@ -428,7 +447,7 @@ __device__ __forceinline__ void backward_consume(const ringx_sm90_backward_param
     ringx_interval *rows = (ringx_interval *)(base + C::ROWS_AT) + 64 * consumer; /* of its own 64 keys */
     float dk[C::DK_OWN / 2], dv[C::DV_OWN / 2];
     ringx_backward_walk walk;
-    walk.start(p, t, ranges);
+    walk.start(p, t, parts);
     if (thread < 64) {
         const ringx_cuda_run &keys = p.key[t.slice];
         int j = t.n * C::N + first_key + thread;
@@ -597,23 +616,23 @@ __global__ void __launch_bounds__(C::THREADS, 1)
     }
     ringx_backward_tile t;
     backward_tile(p, &t);
-    ringx_cuda_range *ranges = (ringx_cuda_range *)(base + C::RANGES_AT);
-    if ((int)threadIdx.x < p.queries)
-        ranges[threadIdx.x] = backward_range<C>(p, t, (int)threadIdx.x);
+    ringx_cuda_range *parts = (ringx_cuda_range *)(base + C::RANGES_AT);
+    if ((int)threadIdx.x < 2 * p.queries)
+        parts[threadIdx.x] = backward_part<C>(p, t, (int)threadIdx.x);
     __syncthreads();
     if (threadIdx.x < 128) {
         registers_down<C::PRODUCER_REGISTERS>();
         if (threadIdx.x == 0)
-            backward_produce<C>(p, t, ranges, smem);
+            backward_produce<C>(p, t, parts, smem);
         else if (threadIdx.x / 32 == 1)
-            backward_load_stats<C>(p, t, ranges, smem, base);
+            backward_load_stats<C>(p, t, parts, smem, base);
         else if (threadIdx.x == 64)
-            backward_add_dq<C>(p, t, ranges, smem);
+            backward_add_dq<C>(p, t, parts, smem);
         else if (threadIdx.x == 96 && p.turn)
-            backward_wait_turns<C>(p, t, ranges, smem);
+            backward_wait_turns<C>(p, t, parts, smem);
     } else {
         registers_up<C::CONSUMER_REGISTERS>();
-        backward_consume<C>(p, t, ranges, smem, base, (int)threadIdx.x / 128 - 1);
+        backward_consume<C>(p, t, parts, smem, base, (int)threadIdx.x / 128 - 1);
     }
 #endif
 }

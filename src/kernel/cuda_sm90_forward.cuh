@@ -133,7 +133,7 @@ __device__ __forceinline__ void forward_produce(const ringx_sm90_forward_params 
             if (walk.slice != there) {
                 there = walk.slice;
                 if (p.arrived[there])
-                    await_arrival(p.arrived[there], p.waited, gridDim.x);
+                    await_arrival(p.arrived[there], p.waited);
             }
             mbar_wait(k_empty + 8 * stage, (k_count / C::STAGES & 1) ^ 1);
             mbar_expect(bar, C::K_BYTES);

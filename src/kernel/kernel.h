@@ -57,10 +57,11 @@ typedef struct ringx_key_slice {
     bool fresh;        /* backward, for kernels that start keys: = instead of += */
     bool final;        /* backward, for kernels that end keys: the sums go to dk_out, dv_out; dk, dv are then room */
     ringx_view dk_out, dv_out; /* backward, if final: dtype */
-    /* For kernels that await keys: */
-    int64_t head, heads;     /* forward: of the job's kv heads only these, views begin at the first; heads 0: all */
+    /* Forward, for kernels that await keys: */
+    int64_t head, heads;     /* of the job's kv heads only these, and views begin at the first; heads 0: all */
     const uint32_t *arrived; /* on the device: k and v are there when it is not 0; NULL: they are there */
-    uint32_t *finished;      /* backward: becomes 1 when dk and dv of all slices with the same one are; NULL: unasked */
+    /* Backward, for kernels that tell: on the device, becomes 1 when dk and dv of all slices with it are; or NULL */
+    uint32_t *finished;
 } ringx_key_slice;
 
 typedef struct ringx_job {
@@ -86,10 +87,10 @@ typedef struct ringx_job {
 typedef struct ringx_kernel {
     const char *name, *text;
     ringx_device device;
-    bool starts_keys, ends_keys; /* backward heeds a key slice's fresh, final; else they may not be set */
-    /* This job can heed heads, arrived and finished of its key slices; NULL: none can */
-    bool (*awaits_keys)(const ringx_job *job, bool backward);
-    bool (*available)(void);                    /* this machine can run it */
+    bool starts_keys, ends_keys;               /* backward heeds a key slice's fresh, final; else they may not be set */
+    bool (*awaits_keys)(const ringx_job *job); /* forward can heed heads and arrived of its key slices; NULL: never */
+    bool (*tells_keys)(const ringx_job *job);  /* backward can heed finished of its key slices; NULL: never */
+    bool (*available)(void);                   /* this machine can run it */
     bool (*supports)(const ringx_shape *shape); /* it can do this problem */
     /* Scratch that any job of this problem needs when at most q_heads/kv_heads heads are in one job, whose query and
      * key slices hold at most `tokens` tokens each in sum. */

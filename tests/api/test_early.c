@@ -57,36 +57,28 @@ static uint32_t done_before(const ringx_track *track, int lane, size_t place)
     return most;
 }
 
-/* The second grad of a joint begins with the first: what it else would have waited for it does not need, but for the
- * keys that an exchange brings. */
-static void expect_joint(const ringx_program *p, const ringx_joint *joint, bool awaits, const char *what)
+/* The second grad begins with the first: what it else would have waited for it does not need. */
+static void expect_joint(const ringx_program *p, const char *what)
 {
     const ringx_track *t = &p->track;
-    size_t place = place_of(t, RINGX_COMPUTE_LANE, joint->step[0]);
-    const uint32_t second = joint->step[1];
-    bool met = false;
+    size_t place = place_of(t, RINGX_COMPUTE_LANE, p->early.grad[0]);
+    const uint32_t second = p->early.grad[1];
     assert_int_equal(place_of(t, RINGX_COMPUTE_LANE, second), place + 1);
-    assert_int_equal(p->schedule.steps[joint->step[0]].slice, p->schedule.steps[second].slice);
-    for (uint32_t i = done_before(t, RINGX_COMPUTE_LANE, place); i < done_before(t, RINGX_COMPUTE_LANE, place + 1);
-         i++) {
-        const uint32_t step = t->step[RINGX_COMM_LANE][i];
-        const bool brings = awaits && step == joint->exchange;
-        expect_meet(p, second, step, RINGX_KV, brings, what);
-        met = met || brings;
-    }
-    assert_int_equal(met, awaits);
+    assert_int_equal(p->schedule.steps[p->early.grad[0]].slice, p->schedule.geometry.cut.slices - 1);
+    assert_int_equal(p->schedule.steps[second].slice, p->schedule.geometry.cut.slices - 1);
+    for (uint32_t i = done_before(t, RINGX_COMPUTE_LANE, place); i < done_before(t, RINGX_COMPUTE_LANE, place + 1); i++)
+        expect_meet(p, second, t->step[RINGX_COMM_LANE][i], RINGX_KV, 0, what);
 }
 
-/* Who sees whom, of own keys and the other rank's. */
-static void expect_live(const ringx_program *p, const world *w, const ringx_joint *joint, bool awaits, int rank,
-                        const char *what)
+/* Who sees whom, of the other rank's keys and the own ones. */
+static void expect_live(const ringx_program *p, const world *w, int rank, const char *what)
 {
     ringx_run query[RINGX_MAX_RUNS], key[2 * RINGX_MAX_RUNS];
-    const uint8_t *live = joint->live;
+    const uint8_t *live = p->early.live;
     int queries = ringx__layout_runs(&w->layout, rank, query);
-    int keys = ringx__layout_runs(&w->layout, awaits ? rank : 1 - rank, key);
-    keys += ringx__layout_runs(&w->layout, awaits ? 1 - rank : rank, key + keys);
-    assert_int_equal(p->pairs[joint->step[0]].keys + p->pairs[joint->step[1]].keys, keys);
+    int keys = ringx__layout_runs(&w->layout, 1 - rank, key);
+    keys += ringx__layout_runs(&w->layout, rank, key + keys);
+    assert_int_equal(p->pairs[p->early.grad[0]].keys + p->pairs[p->early.grad[1]].keys, keys);
     for (int q = 0; q < queries; q++)
         for (int k = 0; k < keys; k++)
             if (*live++ != ringx__mask_live(&w->shape.mask, &query[q], &key[k]))
@@ -97,11 +89,11 @@ static void expect_live(const ringx_program *p, const world *w, const ringx_join
 static void expect_leaving(const ringx_program *p, const char *what)
 {
     const ringx_track *t = &p->track, *early = &p->early.track;
-    const ringx_joint *joint = &p->early.telling;
-    const size_t grad = place_of(t, RINGX_COMPUTE_LANE, joint->step[0]);
-    const size_t leaving = place_of(t, RINGX_COMM_LANE, joint->exchange);
-    expect_meet(p, joint->step[0], joint->exchange, RINGX_DKV, 1, what);
-    expect_meet(p, joint->step[1], joint->exchange, RINGX_DKV, 0, what);
+    const uint32_t exchange = p->early.leaving;
+    const size_t grad = place_of(t, RINGX_COMPUTE_LANE, p->early.grad[0]);
+    const size_t leaving = place_of(t, RINGX_COMM_LANE, exchange);
+    expect_meet(p, p->early.grad[0], exchange, RINGX_DKV, 1, what);
+    expect_meet(p, p->early.grad[1], exchange, RINGX_DKV, 0, what);
     for (int lane = 0; lane < RINGX_LANES; lane++)
         for (size_t i = 0; i < t->count[lane]; i++) {
             const bool eased = lane == RINGX_COMM_LANE && i == leaving;
@@ -110,12 +102,12 @@ static void expect_leaving(const ringx_program *p, const char *what)
                 fail_msg("%s: step %u waits for %u steps of the other lane", what, t->step[lane][i],
                          done_before(early, lane, i));
             if (eased && grad > 0 && !p->awaited[t->step[RINGX_COMPUTE_LANE][grad - 1]])
-                fail_msg("%s: nobody tells exchange %u", what, joint->exchange);
+                fail_msg("%s: nobody tells exchange %u", what, exchange);
         }
     assert_true(done_before(t, RINGX_COMM_LANE, leaving) > grad);
 }
 
-static void check(world *w, bool awaits, bool tells)
+static void check(world *w, bool possible)
 {
     char what[160];
     ringx_kernel kernel = *ringx__kernel_at(0); /* on paper any kernel can */
@@ -131,15 +123,11 @@ static void check(world *w, bool awaits, bool tells)
         snprintf(what, sizeof what, "%s, rank %d, %lld tokens, lookahead %d, %d slices", w->preset->name, r,
                  (long long)w->problem.tokens, w->lookahead, w->slices);
         assert_int_equal(ringx__program_prepare(&p, &kernel, false), RINGX_OK);
-        if (p.early.awaiting.possible != awaits || p.early.telling.possible != tells)
-            fail_msg("%s: awaiting is %d, telling %d", what, p.early.awaiting.possible, p.early.telling.possible);
-        if (awaits) {
-            expect_joint(&p, &p.early.awaiting, true, what);
-            expect_live(&p, w, &p.early.awaiting, true, r, what);
-        }
-        if (tells) {
-            expect_joint(&p, &p.early.telling, false, what);
-            expect_live(&p, w, &p.early.telling, false, r, what);
+        if (p.early.possible != possible)
+            fail_msg("%s: the last grads %s be one launch", what, possible ? "should" : "cannot");
+        if (possible) {
+            expect_joint(&p, what);
+            expect_live(&p, w, r, what);
             expect_leaving(&p, what);
         }
         ringx__program_free(&p);
@@ -161,14 +149,14 @@ static world early_world(const char *preset, unsigned turn)
     return w;
 }
 
-static void first_and_last_grads_are_joint(void **state)
+static void last_grads_are_one_launch(void **state)
 {
     (void)state;
     static const char *const names[] = {"ring", "zigzag", "stripe", "ringX4o"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         for (unsigned turn = 0; turn < 48; turn++) {
             world w = early_world(names[i], turn);
-            check(&w, true, w.slices > 1);
+            check(&w, true);
         }
 }
 
@@ -188,13 +176,12 @@ static void others_are_not(void **state)
             w.problem.causal = false;
             w.problem.document_starts = halves;
         }
-        check(&w, way == 2, false);
+        check(&w, false);
     }
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(first_and_last_grads_are_joint),
-                                       cmocka_unit_test(others_are_not)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(last_grads_are_one_launch), cmocka_unit_test(others_are_not)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -164,7 +164,7 @@ struct problem {
     bool token_major; /* [token][batch][head][dim] */
     bool ordered;     /* deterministic backward */
     bool ended;       /* dK, dV are rounded by the kernel, if it can */
-    bool awaits;      /* some keys of a backward have yet to come, and some gradients are waited for, if it can */
+    bool tells;       /* somebody waits for some of dK, dV, if the kernel can tell */
     int64_t cut;      /* the job is done for query heads below and from here on, one after the other */
     uint64_t seed;
 
@@ -176,7 +176,7 @@ struct problem {
                (long long)cut, (long long)dim, (long long)value_dim, ringx__dtype_name(dtype), causal ? " causal" : "",
                (long long)left, (long long)right, starts.empty() ? (size_t)0 : starts.size() - 1, softcap, dropout,
                scale, ringx__layout_name(layout), ranks, token_major ? " token-major" : "", ordered ? " ordered" : "",
-               ended ? " ended" : "", awaits ? " awaits" : "");
+               ended ? " ended" : "", tells ? " tells" : "");
     }
 };
 
@@ -348,7 +348,7 @@ struct state {
                     }
     }
     bool run(const ringx_kernel *kernel, bool backward, int rank, int k0, int k1, bool fresh, bool final,
-             bool awaits = false)
+             bool awaits = false, bool tells = false)
     {
         arrivals coming(p.seed + 1000003 * (uint64_t)rank);
         std::vector<ringx_query_slice> qs = queries(rank);
@@ -395,9 +395,9 @@ struct state {
                     v->data = (float *)v->data + job.kv_head * v->head_stride;
             }
             std::vector<uint8_t> part_live = live;
-            if (awaits && backward)
+            if (tells)
                 coming.mark(k_part);
-            if (awaits && !backward) {
+            if (awaits) {
                 std::vector<size_t> from;
                 k_part = coming.cut(k_part, job.kv_heads, element, &from);
                 part_live.clear();
@@ -409,15 +409,11 @@ struct state {
             job.keys = k_part.size();
             job.query = q_part.data();
             job.key = k_part.data();
-            bool asked = false;
-            if (awaits && !(kernel->awaits_keys && kernel->awaits_keys(&job, backward))) {
-                if (!backward)
-                    return false;
-                for (auto &x : k_part)
-                    x.arrived = x.finished = nullptr;
-            }
+            if (awaits && !(kernel->awaits_keys && kernel->awaits_keys(&job)))
+                return false;
+            const bool asked = tells && kernel->tells_keys && kernel->tells_keys(&job);
             for (auto &x : k_part)
-                asked = asked || x.finished;
+                x.finished = asked ? x.finished : nullptr;
             ringx_status status = kernel->prepare(&shape);
             if (status == RINGX_OK)
                 status = backward ? kernel->backward(&job) : kernel->forward(&job);
@@ -494,7 +490,7 @@ struct state {
         dv_out.poison();
         bool ends = ends_keys(kernel);
         for (int rank = 0; rank < p.ranks; rank++)
-            run(kernel, true, rank, 0, p.ranks, starts && rank == 0, ends && rank == p.ranks - 1, p.awaits);
+            run(kernel, true, rank, 0, p.ranks, starts && rank == 0, ends && rank == p.ranks - 1, false, p.tells);
         if (ends) {
             widen(dk_out, dk, p.dim);
             widen(dv_out, dv, p.value_dim);
@@ -595,7 +591,7 @@ static problem random_problem(uint64_t seed, const ringx_kernel *kernel)
     p.token_major = rng() % 3 == 0;
     p.ordered = rng() % 3 == 0;
     p.ended = rng() % 2;
-    p.awaits = rng() % 2;
+    p.tells = rng() % 2;
     p.cut = rng() % 2 ? (int64_t)(rng() % (uint64_t)p.q_heads) : 0;
 #ifdef RINGX_QUICK
     p.dim = p.value_dim = pick({64, 128, 128, 48, 112});

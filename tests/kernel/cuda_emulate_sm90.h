@@ -51,14 +51,10 @@ static inline void fence_proxy_global()
 static inline void fence_mbar_init()
 {
 }
-static inline void await_arrival(const uint32_t *arrived, unsigned long long *, unsigned)
+static inline void await_arrival(const uint32_t *arrived, unsigned long long *)
 {
     while (*(const volatile uint32_t *)arrived == 0)
         ringx__emulate_yield("await_arrival");
-}
-static inline void set_word(uint32_t *word)
-{
-    *word = 1;
 }
 static inline void wgmma_fence()
 {
