@@ -24,8 +24,7 @@ typedef struct ringx_fusion { /* the attends of a pass as one kernel (fusion.c) 
     ringx_job job;            /* of the pass under way, if on */
 } ringx_fusion;
 
-typedef struct ringx_early { /* the last two grads of a backward as one launch, beside which a transfer runs (early.c)
-                              */
+typedef struct ringx_early { /* the last two grads of a backward as one launch (early.c) */
     bool possible;
     bool on;           /* in the pass under way */
     uint32_t grad[2];  /* steps: the launch is made in place of the first */
@@ -39,7 +38,6 @@ typedef struct ringx_program { /* one direction, ready to run */
     ringx_schedule schedule;
     ringx_fusion fusion;
     ringx_early early;
-    bool unmeasured;   /* what kernels have waited for inside is not in the timing yet */
     ringx_track track; /* without what is needless */
     uint32_t *places;  /* its arrays */
     uint8_t *awaited;

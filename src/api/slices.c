@@ -67,9 +67,9 @@ static ringx_slicing backward_by_length(const ringx_choice *c, const ringx_shape
 /* ---- two GPUs: by what launches and transfers cost ----
  *
  * A launch takes as many turns as its tiles fill the multiprocessors, the last of them perhaps only in part; the more
- * heads in it, the less that counts.  A first transfer is hidden by the own tile of its slice, the last one by that of
- * the last slice: the fewer heads in those, the less they take, and the fewer tiles are cut in two.  Figures of an
- * H200, which only weigh one against the other. */
+ * heads in it, the less that counts.  A first transfer is hidden by the own tile of its slice, that of a backward's
+ * keys by delta; the last one by the own tile of the last slice: the fewer heads in those, the less they take, and the
+ * fewer tiles are cut in two.  Figures of an H200, which only weigh one against the other. */
 
 /* The most slices of a backward that is weighed. */
 enum { MOST_WEIGHED = 6 };

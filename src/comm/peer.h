@@ -31,8 +31,9 @@ ringx_status ringx__peer_begin(ringx_comm *peer, int pass);
 ringx_status ringx__peer_attach(ringx_comm *peer, const ringx_call *call);
 
 /* Words between kernels and transfers of this rank, RINGX_ARRIVALS of them, and a number of nanoseconds for a kernel to
- * say how long it waited.  All are cleared, in the stream, before any transfer of the pass.  A word that is announced
- * is set at the end of the next call; one that is held for is awaited by the stream before the next call. */
+ * say how long it waited in a forward.  They are cleared, in the stream, before any transfer of a pass (the number of
+ * a forward's).  A word that is announced is set at the end of the next call; one that is held for is awaited by the
+ * stream before the next call. */
 enum { RINGX_ARRIVALS = 8 };
 uint32_t *ringx__peer_words(const ringx_comm *peer);
 uint64_t *ringx__peer_waited(const ringx_comm *peer);
