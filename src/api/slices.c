@@ -87,7 +87,7 @@ enum { SMALL_DIM = 64, MANY_TURNS = 16 };
 #define LINK_BYTES      240e9 /* a second, each direction, row by row */
 #define MEMORY_BYTES    4.2e12
 #define STATE_BYTES     0.9e12 /* states: at the ends of tiles, where nothing else is under way */
-#define DELTA_BYTES     2.4e12
+#define DELTA_BYTES     2.4e12 /* of out and dout */
 #define WIPE_BYTES      0.4e12 /* a second, beside tiles */
 #define SAME            1.005  /* of two that are as good the one with less memory, */
 #define FASTER          0.999  /* or else with fewer slices */

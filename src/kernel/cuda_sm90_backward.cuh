@@ -2,8 +2,8 @@
 /* Backward on Hopper: one block a tile of 128 keys (64 for wide heads), looping over all query heads of its group and
  * all query blocks.
  *
- * launch   a grid of key tiles × kv heads × batch, first tiles first (under a causal mask they see most) but see
- *          cuda_turns.cuh, 384 threads:
+ * launch   a grid of key tiles × kv heads × batch, first tiles first (under a causal mask they see most) but those of
+ *          keys apart from the queries before (cuda_sm90.cu), and see cuda_turns.cuh; 384 threads:
  *          a producer warp (Q, dO by bulk tensor copies), a warp that loads lse and delta, a warp that adds dQ to
  *          memory (and one that waits for its turns), and two consumer warpgroups of 64 keys each.  Above 128 columns
  *          both have the same 64 keys, compute S and dP alike (7 products for 5) and share out the columns of dK, dV
