@@ -44,10 +44,10 @@ static inline bool ringx__own_joins(const ringx_geometry *g)
     return g->joined && g->lookahead > 0 && (g->slice > 0 || g->awaits);
 }
 
-/* The last slice's own gradients need no transfer either: they hide that of the others'. */
-static inline bool ringx__own_last(const ringx_geometry *g)
+/* The last slice's own gradients need no transfer either: where the own tile joins they hide that of the others'. */
+static inline bool ringx__own_last(const ringx_geometry *g, bool joins)
 {
-    return ringx__own_joins(g) && g->slice == g->cut.slices - 1;
+    return joins && g->slice == g->cut.slices - 1;
 }
 
 /* The rank so many after this one. */

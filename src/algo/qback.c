@@ -49,7 +49,7 @@ static ringx_span returned(ringx_schedule *s, const ringx_geometry *g, ringx_spa
 
 void ringx__queries_backward(ringx_schedule *s, const ringx_geometry *g)
 {
-    bool joins = ringx__own_joins(g), last = ringx__own_last(g);
+    bool joins = ringx__own_joins(g), last = ringx__own_last(g, joins);
     ringx__stage(s);
     ringx_span q = ringx__user(s, RINGX_QDO), kv = ringx__user(s, RINGX_KV);
     ringx_span own = ringx__block(s, "dq", 2, RINGX_DQ, g->rank);

@@ -73,7 +73,7 @@ static void backward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
     ringx_span dq = ringx__block(s, "dq", g->joined, RINGX_DQ, g->rank);
     ringx_span own_dkv = ringx__block(s, "own dkv", 1, RINGX_DKV, g->rank);
     bool joins = g->joined && g->lookahead > 0; /* delta hides the first slice's arrival */
-    bool last = joins && g->slice == g->cut.slices - 1;
+    bool last = ringx__own_last(g, joins);
     if (g->joined) /* the first slice's beside delta, the others' beside the slice before */
         ringx__wipe(s, dq);
     else

@@ -22,24 +22,14 @@ static const ringx_operand *operand_of(const ringx_schedule *s, uint32_t step, r
     return NULL;
 }
 
-static bool overlap(const ringx_operand *a, const ringx_operand *b)
-{
-    return a->buffer == b->buffer && (a->buffer != RINGX_USER || a->kind == b->kind) &&
-           a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
-}
-
-static bool same(const ringx_operand *a, const ringx_operand *b)
-{
-    return a->buffer == b->buffer && a->offset == b->offset && a->bytes == b->bytes;
-}
-
 /* Must these steps keep their order, but for an operand of a that b has too? */
 static bool conflict(const ringx_schedule *s, uint32_t a, uint32_t b, const ringx_operand *but)
 {
     const ringx_operand *x = &s->operands[s->steps[a].operand], *y = &s->operands[s->steps[b].operand];
     for (uint32_t i = 0; i < s->steps[a].operands; i++)
         for (uint32_t j = 0; j < s->steps[b].operands; j++)
-            if ((x[i].mode | y[j].mode) & RINGX_OUT_ && overlap(&x[i], &y[j]) && !(&x[i] == but && same(&x[i], &y[j])))
+            if ((x[i].mode | y[j].mode) & RINGX_OUT_ && ringx__overlap(&x[i], &y[j]) &&
+                !(&x[i] == but && ringx__same_place(&x[i], &y[j])))
                 return true;
     return false;
 }
@@ -62,7 +52,7 @@ static bool joins_before(const ringx_program *p, size_t place)
     for (uint32_t i = waited; i < t->wait[RINGX_COMPUTE_LANE][place]; i++)
         if (conflict(s, second, t->step[RINGX_COMM_LANE][i], NULL))
             return false;
-    return a && b && same(a, b);
+    return a && b && ringx__same_place(a, b);
 }
 
 /* Is the step at `place` of its lane an exchange that waits for just so many steps and sends just this block? */
@@ -71,7 +61,7 @@ static bool sends(const ringx_program *p, size_t place, size_t waits, const ring
     const uint32_t step = p->track.step[RINGX_COMM_LANE][place];
     const ringx_operand *o = operand_of(&p->schedule, step, (ringx_kind)block->kind, RINGX_IN);
     return p->schedule.steps[step].op == RINGX_EXCHANGE && p->track.wait[RINGX_COMM_LANE][place] == waits && o &&
-           same(o, block);
+           ringx__same_place(o, block);
 }
 
 /* The exchange at `place` no longer waits for the grad at `grad`, but the next step in its lane does. */
@@ -143,8 +133,8 @@ bool ringx__is_early(const ringx_execution *e)
 {
     const ringx_plan *plan = e->plan;
     ringx_job job;
-    if (!e->program->early.possible || !plan->choice.early || !plan->peer || !ringx__peer_carries(plan->data, false) ||
-        plan->device->peer->serial(plan->stream))
+    if (!e->program->early.possible || !plan->choice.early || !plan->peer ||
+        !ringx__peer_runs_beside(plan->data, plan->stream))
         return false;
     ringx__early_job(e, plan->stream, &job);
     return plan->choice.kernel->tells_keys(&job);

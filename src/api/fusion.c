@@ -115,8 +115,8 @@ bool ringx__fuses(const ringx_execution *e)
 {
     const ringx_plan *plan = e->plan;
     ringx_job *job = &e->program->fusion.job;
-    if (!e->program->fusion.words || !plan->peer || !ringx__peer_carries(plan->data, false) || !all_direct(e) ||
-        plan->device->peer->serial(plan->stream))
+    if (!e->program->fusion.words || !plan->peer || !ringx__peer_runs_beside(plan->data, plan->stream) ||
+        !all_direct(e))
         return false;
     ringx__fused_job(e, job);
     return plan->choice.kernel->awaits_keys(job);

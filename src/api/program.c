@@ -60,16 +60,6 @@ static void *room(size_t count, size_t element)
     return calloc(count ? count : 1, element);
 }
 
-static bool overlap(const ringx_operand *a, const ringx_operand *b)
-{
-    return a->buffer == b->buffer && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
-}
-
-static bool same_place(const ringx_operand *a, const ringx_operand *b)
-{
-    return a->buffer == b->buffer && a->offset == b->offset && a->bytes == b->bytes;
-}
-
 /* The step that first touches a cleared block: if it is a grad that adds to just this block, the operand; else NULL. */
 static const ringx_operand *first_sum(const ringx_schedule *s, size_t clear)
 {
@@ -77,8 +67,8 @@ static const ringx_operand *first_sum(const ringx_schedule *s, size_t clear)
     for (size_t i = clear + 1; i < s->n_steps; i++)
         for (uint32_t j = 0; j < s->steps[i].operands; j++) {
             const ringx_operand *o = &s->operands[s->steps[i].operand + j];
-            if (overlap(o, block))
-                return s->steps[i].op == RINGX_GRAD && same_place(o, block) ? o : NULL;
+            if (ringx__overlap(o, block))
+                return s->steps[i].op == RINGX_GRAD && ringx__same_place(o, block) ? o : NULL;
         }
     return NULL;
 }
@@ -103,8 +93,8 @@ static const ringx_operand *last_sum(const ringx_schedule *s, size_t store)
     for (size_t i = store; i-- > 0;)
         for (uint32_t j = 0; j < s->steps[i].operands; j++) {
             const ringx_operand *o = &s->operands[s->steps[i].operand + j];
-            if (overlap(o, block))
-                return s->steps[i].op == RINGX_GRAD && same_place(o, block) ? o : NULL;
+            if (ringx__overlap(o, block))
+                return s->steps[i].op == RINGX_GRAD && ringx__same_place(o, block) ? o : NULL;
         }
     return NULL;
 }
@@ -117,9 +107,9 @@ static bool read_after(const ringx_schedule *s, size_t step)
     for (size_t i = step + 1; i < s->n_steps && !over; i++)
         for (uint32_t j = 0; j < s->steps[i].operands; j++) {
             const ringx_operand *o = &s->operands[s->steps[i].operand + j];
-            if (overlap(o, block) && o->mode != RINGX_OUT_)
+            if (ringx__overlap(o, block) && o->mode != RINGX_OUT_)
                 return true;
-            over = over || overlap(o, block);
+            over = over || ringx__overlap(o, block);
         }
     return false;
 }
@@ -150,7 +140,7 @@ static bool sends(const ringx_schedule *s, const ringx_step *step, const ringx_o
         return false;
     for (uint32_t j = 0; j < step->operands; j++)
         in += o[j].mode == RINGX_IN;
-    return in == 1 && o->mode == RINGX_IN && same_place(o, block);
+    return in == 1 && o->mode == RINGX_IN && ringx__same_place(o, block);
 }
 
 /* Is the block, from this step on, only sent until something else is written there?  Notes who sends it. */
@@ -166,7 +156,7 @@ static uint8_t only_sent(ringx_program *p, size_t pack, const ringx_operand *blo
             if (sent && step->op == RINGX_ALLGATHER && j > 0 && o->owner == s->geometry.rank) {
                 if (!only_sent(p, pack, o, i + 1, 1)) /* the copy among the others' */
                     return 0;
-            } else if (overlap(o, block) && !(sent && j == 0)) {
+            } else if (ringx__overlap(o, block) && !(sent && j == 0)) {
                 if (o->mode != RINGX_OUT_)
                     return 0;
                 over = true; /* the slot has its next use */

@@ -162,14 +162,15 @@ static double backward_seconds(const weights *w, int64_t heads, ringx_slicing cu
     for (int i = 0; i < cut.slices; i++) {
         int64_t from = ringx__slice_begin(heads, &cut, i, true), to = ringx__slice_begin(heads, &cut, i + 1, true);
         const double n = (double)(to - from), own = launch(w, n, false), both = launch(w, n, true);
-        const bool first = i == 0, last = i == cut.slices - 1;
+        const bool last = i == cut.slices - 1, own_first = i == 0 && !w->joins;
+        const bool own_last = last && !w->early && !own_first;
         arrived = fmax(arrived, done[i % 2]) + n * w->there;
-        if (first && !w->joins)
+        if (own_first)
             now += own;
-        now = fmax(now, arrived) + ((first && !w->joins) || (last && !w->early) ? own : both);
+        now = fmax(now, arrived) + (own_first || own_last ? own : both);
         done[i % 2] = now;
         returned = fmax(returned, last && w->early ? now - own : now) + n * w->back;
-        if (last && !w->early && (w->joins || !first))
+        if (own_last)
             now += own;
         ends = n * w->ends;
     }

@@ -416,6 +416,11 @@ bool ringx__peer_carries(const ringx_comm *peer, bool broadcasts)
     return broadcasts ? from_one(c, NULL) : all_reach(c, NULL);
 }
 
+bool ringx__peer_runs_beside(const ringx_comm *peer, void *stream)
+{
+    return ringx__peer_carries(peer, false) && !((const ringx_peer *)peer)->device->peer->serial(stream);
+}
+
 static void destroy(ringx_comm *comm)
 {
     ringx_peer *c = (ringx_peer *)comm;

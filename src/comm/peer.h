@@ -47,4 +47,8 @@ bool ringx__peer_reaches(const ringx_comm *peer);
 /* Is every block copied by who has it, so that it may be scattered?  broadcasts: among them are broadcasts to all. */
 bool ringx__peer_carries(const ringx_comm *peer, bool broadcasts);
 
+/* Do all transfers but broadcasts run beside the kernels of this stream, copied by who has the blocks?  Not those of a
+ * graph. */
+bool ringx__peer_runs_beside(const ringx_comm *peer, void *stream);
+
 #endif

@@ -194,6 +194,18 @@ const char *ringx__kind_name(ringx_kind kind);
 /* "forward step 12: broadcast of K,V of rank 2 (slice 0)" */
 void ringx__step_describe(const ringx_schedule *schedule, size_t step, char *text, size_t bytes);
 
+/* Have two operands bytes (of the caller's tensors heads) in common; are they just the same ones? */
+static inline bool ringx__overlap(const ringx_operand *a, const ringx_operand *b)
+{
+    return a->buffer == b->buffer && (a->buffer != RINGX_USER || a->kind == b->kind) &&
+           a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+}
+
+static inline bool ringx__same_place(const ringx_operand *a, const ringx_operand *b)
+{
+    return a->buffer == b->buffer && a->offset == b->offset && a->bytes == b->bytes;
+}
+
 /* Does the step talk to other ranks?  (The communication lane also packs, unpacks and converts.) */
 bool ringx__step_transfers(const ringx_step *step);
 /* Bytes this rank sends in a step, in an ideal implementation; messages is 1 for a step that sends or receives. */

@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* A forward of two ranks as one kernel: which words tell it what, and what of it is live. */
-#include "schedule/schedules.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
 
-#include "api/plan.h"
+#include "api/programs.h"
 #include "comm/peer.h"
 
 /* The step that receives the block of other ranks' keys that an attend reads. */
@@ -80,17 +75,11 @@ static void expect_words(const ringx_program *p, const world *w, const char *wha
 static void check(world *w, bool fuses)
 {
     char what[120];
-    if (world_build(w) != RINGX_OK)
-        fail_msg("%s", ringx_last_error());
-    ringx_proof proof;
-    if (ringx__prove(w->list, w->ranks, &proof) != RINGX_OK)
-        fail_msg("%s", ringx_last_error());
+    build_proved(w);
     for (int r = 0; r < w->ranks; r++) {
-        ringx_program p = {.schedule = w->schedules[r]};
-        w->schedules[r] = (ringx_schedule){.status = RINGX_OK};
+        ringx_program p = program_of(w, r, ringx__kernel_at(0));
         snprintf(what, sizeof what, "%s, rank %d, %lld tokens, %d slices", w->preset->name, r,
                  (long long)w->problem.tokens, w->slices);
-        assert_int_equal(ringx__program_prepare(&p, ringx__kernel_at(0), false), RINGX_OK);
         if (fuses) {
             expect_words(&p, w, what);
             expect_live(&p, w, r, what);

@@ -4,6 +4,7 @@
 #ifndef RINGX_TEST_CUDA_ARRIVALS_H
 #define RINGX_TEST_CUDA_ARRIVALS_H
 
+#include <chrono>
 #include <cstdlib>
 #include <random>
 #include <vector>
@@ -76,29 +77,27 @@ class arrivals
             s.finished = rng() % 2 ? word + TOLD : nullptr;
     }
 
-    bool told() const
-    {
-        uint32_t value = 0;
-        if (cudaMemcpy(&value, word + TOLD, sizeof value, cudaMemcpyDeviceToHost) != cudaSuccess)
-            abort();
-        return value == 1;
-    }
-
-    /* As soon as the kernel tells, what it has stored by then: beside it, where it runs beside copies. */
-    void snapshot(void *to, const void *from, size_t bytes)
+    /* As soon as the kernel tells, what it has stored by then: beside it, where it runs beside copies.  false: it has
+     * not told in ten seconds. */
+    bool snapshot(const std::vector<void *> &to, const std::vector<const void *> &from,
+                  const std::vector<size_t> &bytes)
     {
         cudaStream_t beside;
         uint32_t value = 0;
+        auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
         if (cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking) != cudaSuccess)
             abort();
-        while (value == 0)
+        while (value == 0 && std::chrono::steady_clock::now() < end)
             if (cudaMemcpyAsync(&value, word + TOLD, sizeof value, cudaMemcpyDeviceToHost, beside) != cudaSuccess ||
                 cudaStreamSynchronize(beside) != cudaSuccess)
                 abort();
-        if (cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, beside) != cudaSuccess ||
-            cudaStreamSynchronize(beside) != cudaSuccess)
+        for (size_t i = 0; i < to.size(); i++)
+            if (cudaMemcpyAsync(to[i], from[i], bytes[i], cudaMemcpyDeviceToDevice, beside) != cudaSuccess)
+                abort();
+        if (cudaStreamSynchronize(beside) != cudaSuccess)
             abort();
         cudaStreamDestroy(beside);
+        return value == 1;
     }
 
     /* They come, one after the other, beside a kernel that runs; under a tool before it, since a copy then waits for

@@ -320,32 +320,44 @@ struct state {
         }
         return all;
     }
+    void left_wrong(const char *what) const
+    {
+        printf("FAIL %s: ", what);
+        p.print();
+        printf("\n");
+        exit(1);
+    }
+    /* A slice's rows in a copy of its sums are what they are in the end. */
+    bool whole(const ringx_key_slice &s, const ringx_view &view, const buffer &sums, int64_t dim,
+               const std::vector<float> &early, const std::vector<float> &late) const
+    {
+        for (int64_t b = 0; b < p.batch; b++)
+            for (int64_t t = 0; t < s.run.count; t++)
+                for (int64_t h = 0; h < p.kv_heads; h++) {
+                    int64_t at = (float *)view.data - (float *)sums.data + b * view.batch_stride +
+                                 t * view.token_stride + h * view.head_stride;
+                    if (memcmp(&early[(size_t)at], &late[(size_t)at], 4 * (size_t)dim))
+                        return false;
+                }
+        return true;
+    }
     /* The gradients of a job's slices that a kernel has told of are whole by then. */
     void expect_left(arrivals &coming, const std::vector<ringx_key_slice> &slices, bool all_heads)
     {
-        buffer then(dk.bytes);
-        coming.snapshot(then.data, dk.data, dk.bytes);
+        const buffer *sums[] = {&dk, &dv};
+        buffer then[] = {buffer(dk.bytes), buffer(dv.bytes)};
+        if (!coming.snapshot({then[0].data, then[1].data}, {dk.data, dv.data}, {dk.bytes, dv.bytes}))
+            left_wrong("not told");
         CUDA_OK(cudaDeviceSynchronize());
-        if (!coming.told()) {
-            printf("FAIL not told\n");
-            exit(1);
+        for (int part = 0; part < 2; part++) {
+            std::vector<float> early(sums[part]->bytes / 4), late(sums[part]->bytes / 4);
+            CUDA_OK(cudaMemcpy(early.data(), then[part].data, sums[part]->bytes, cudaMemcpyDeviceToHost));
+            CUDA_OK(cudaMemcpy(late.data(), sums[part]->data, sums[part]->bytes, cudaMemcpyDeviceToHost));
+            for (auto &s : slices)
+                if (s.finished && all_heads &&
+                    !whole(s, part ? s.dv : s.dk, *sums[part], part ? p.value_dim : p.dim, early, late))
+                    left_wrong("told too early");
         }
-        std::vector<float> early(dk.bytes / 4), late(dk.bytes / 4);
-        CUDA_OK(cudaMemcpy(early.data(), then.data, dk.bytes, cudaMemcpyDeviceToHost));
-        CUDA_OK(cudaMemcpy(late.data(), dk.data, dk.bytes, cudaMemcpyDeviceToHost));
-        for (auto &s : slices)
-            for (int64_t b = 0; s.finished && all_heads && b < p.batch; b++)
-                for (int64_t t = 0; t < s.run.count; t++)
-                    for (int64_t h = 0; h < p.kv_heads; h++) {
-                        int64_t at = (float *)s.dk.data - (float *)dk.data + b * s.dk.batch_stride +
-                                     t * s.dk.token_stride + h * s.dk.head_stride;
-                        if (memcmp(&early[(size_t)at], &late[(size_t)at], 4 * (size_t)p.dim)) {
-                            printf("FAIL told too early: ");
-                            p.print();
-                            printf("\n");
-                            exit(1);
-                        }
-                    }
     }
     bool run(const ringx_kernel *kernel, bool backward, int rank, int k0, int k1, bool fresh, bool final,
              bool awaits = false, bool tells = false)

@@ -56,6 +56,10 @@ static inline void await_arrival(const uint32_t *arrived, unsigned long long *)
     while (*(const volatile uint32_t *)arrived == 0)
         ringx__emulate_yield("await_arrival");
 }
+static inline void set_word(uint32_t *word)
+{
+    *word = 1;
+}
 static inline void wgmma_fence()
 {
 }
