@@ -31,7 +31,8 @@ typedef struct training {
     gpt_model *m;
     zero z;
     zero_tensor *tensors;
-    size_t n_tensors;
+    zero_unit *units;
+    size_t n_tensors, n_units;
     corpus *train, *valid, *test;
     int32_t *sample;             /* [S + 1] */
     step_tokens host, on_device; /* of a step */

@@ -70,27 +70,46 @@ static int set_up_model(training *t)
     int code = group_agree(t->world, gpt_settings_create(&s, t->c, t->vocabulary));
     if (code)
         return code;
+    s.run.split_gradients = zero_splits((int)t->c->zero_stage, (size_t)group_ranks(t->p.gradient));
     code = prepare_model(t, &s);
     gpt_settings_destroy(&s);
     return group_agree(t->world, code);
 }
 
-static void gradients_ready(void *context, size_t first)
+static int claim_gradients(void *context, size_t first)
 {
-    zero_ready(context, first);
+    return zero_claim(context, first);
+}
+
+static int gradients_ready(void *context, size_t first)
+{
+    return zero_ready(context, first);
+}
+
+/* What the optimizer knows of the model. */
+static int describe_parameters(training *t)
+{
+    const gpt_parameter *all;
+    const gpt_unit *units;
+    t->n_tensors = gpt_model_parameters(t->m, &all);
+    t->n_units = gpt_model_units(t->m, &units);
+    t->tensors = allocate(t->n_tensors * sizeof *t->tensors);
+    t->units = allocate(t->n_units * sizeof *t->units);
+    if (!t->tensors || !t->units)
+        return CODE_NO_MEMORY;
+    for (size_t i = 0; i < t->n_tensors; i++)
+        t->tensors[i] = (zero_tensor){all[i].name, all[i].offset, all[i].count, all[i].decays, all[i].split};
+    for (size_t i = 0; i < t->n_units; i++)
+        t->units[i] = (zero_unit){units[i].first, units[i].place, units[i].after};
+    return CODE_GOOD;
 }
 
 static int set_up_optimizer(training *t)
 {
     const config *c = t->c;
-    const gpt_parameter *all;
-    t->n_tensors = gpt_model_parameters(t->m, &all);
-    t->tensors = allocate(t->n_tensors * sizeof *t->tensors);
-    int code = group_agree(t->world, t->tensors ? CODE_GOOD : CODE_NO_MEMORY);
+    int code = group_agree(t->world, describe_parameters(t));
     if (code)
         return code;
-    for (size_t i = 0; i < t->n_tensors; i++)
-        t->tensors[i] = (zero_tensor){all[i].name, all[i].offset, all[i].count, all[i].decays, all[i].split};
     static const ringx_dtype dtypes[] = {RINGX_F32, RINGX_BF16, RINGX_F16};
     zero_model model = {.tensors = t->tensors,
                         .n_tensors = t->n_tensors,
@@ -98,6 +117,8 @@ static int set_up_optimizer(training *t)
                         .weights = gpt_model_weights(t->m),
                         .dtype = dtypes[c->precision],
                         .gradients = gpt_model_gradients(t->m),
+                        .units = t->units,
+                        .n_units = t->n_units,
                         .on = &t->on};
     zero_settings settings = {.stage = (int)c->zero_stage,
                               .optimizer = (optimizer_kind)c->optimizer_type,
@@ -111,7 +132,7 @@ static int set_up_optimizer(training *t)
                               .bucket = (size_t)c->reduce_bucket_size,
                               .overlap = c->overlap_comm};
     code = zero_create(&t->z, &model, &settings, &t->p);
-    gpt_model_watch(t->m, gradients_ready, &t->z);
+    gpt_model_watch(t->m, &(gpt_watch){claim_gradients, gradients_ready, &t->z});
     if (!code)
         code = group_agree(t->world, zero_adopt(&t->z));
     return code ? code : zero_clear(&t->z);
@@ -227,9 +248,9 @@ void training_destroy(training *t)
     corpus_close(t->test);
     corpus_close(t->valid);
     corpus_close(t->train);
-    if (t->tensors)
-        zero_destroy(&t->z);
+    zero_destroy(&t->z);
     free(t->tensors);
+    free(t->units);
     gpt_model_destroy(t->m);
     parallel_destroy(&t->p);
     nn_close(&t->on);

@@ -44,13 +44,8 @@ int model_check(gpt_config *c, int64_t tensor_ranks)
 static int create(gpt_model *m)
 {
     TRY(model_parameters_create(m));
-    ringx_device device = m->on.ops->device;
-    size_t bytes = m->elements * sizeof *m->gradients;
-    void *gradients = NULL;
-    TRY(fail_status(ringx_memory_alloc(device, m->elements * dtype_bytes(m->dtype), &m->weights), "weights"));
-    TRY(fail_status(ringx_memory_alloc(device, bytes, &gradients), "gradients"));
-    m->gradients = gradients;
-    return m->on.ops->zero(&m->on, gradients, bytes);
+    return fail_status(ringx_memory_alloc(m->on.ops->device, m->elements * dtype_bytes(m->dtype), &m->weights),
+                       "weights");
 }
 
 int gpt_model_create(gpt_model **result, const gpt_config *config, ringx_dtype dtype, const nn_context *on,
@@ -95,6 +90,7 @@ void gpt_model_destroy(gpt_model *m)
     ringx_memory_free(m->on.ops->device, m->weights);
     ringx_memory_free(m->on.ops->device, m->gradients);
     free(m->parameters);
+    free(m->units);
     free(m);
 }
 
@@ -118,13 +114,19 @@ float *gpt_model_gradients(gpt_model *m)
     return m->gradients;
 }
 
+size_t gpt_model_gradient_elements(const gpt_model *m)
+{
+    return m->gradient_elements;
+}
+
 /* ---- a run ---- */
 
 static int prepare(gpt_model *m)
 {
     TRY(model_plans_create(m));
     m->run.attention = NULL, m->run.attention_of = NULL, m->run.document_starts = NULL; /* the plans have it */
-    TRY(model_agree(m, model_memory_create(m)));
+    int code = model_gradients_create(m);
+    TRY(model_agree(m, code ? code : model_memory_create(m)));
     return model_plans_attach(m);
 }
 
@@ -156,7 +158,8 @@ const ringx_plan *gpt_model_plan(const gpt_model *m)
 
 size_t gpt_model_bytes(const gpt_model *m)
 {
-    return m->memory_bytes + m->more_bytes + m->elements * (dtype_bytes(m->dtype) + sizeof *m->gradients);
+    return m->memory_bytes + m->more_bytes + m->elements * dtype_bytes(m->dtype) +
+           m->gradient_elements * sizeof *m->gradients;
 }
 
 /* ---- loss and gradients ---- */
@@ -199,32 +202,27 @@ int gpt_model_loss(gpt_model *m, const gpt_batch *b, double *nll)
     return sum_nll(m, nll);
 }
 
-void gpt_model_watch(gpt_model *m, gpt_ready *ready, void *context)
-{
-    m->ready = ready, m->ready_context = context;
-}
-
-/* Gradients of parameter i and of all after it are final. */
-static void tell_ready(const gpt_model *m, size_t i)
-{
-    if (m->ready)
-        m->ready(m->ready_context, m->parameters[i].offset);
-}
-
 int gpt_model_train(gpt_model *m, const gpt_batch *b, double scale, double *nll)
 {
-    if (m->run.forward_only)
-        return fail(CODE_INTERNAL, "a run prepared for forward only has no gradients");
+    if (m->run.forward_only || (m->run.split_gradients && !m->watch.claim))
+        return fail(CODE_INTERNAL, m->run.forward_only ? "a run prepared for forward only has no gradients"
+                                                       : "split gradients need somebody who empties their places");
     TRY(forward(m, b->ids, m->elsewhere));
+    if (m->config.tied)
+        TRY(model_claim(m, 0));
+    TRY(model_claim(m, last_norm(m)));
     TRY(model_head(m, b, scale, true));
-    tell_ready(m, last_norm(m));
+    TRY(model_ready(m, last_norm(m)));
     for (int64_t layer = m->config.layers - 1; layer >= 0; layer--) {
         if (m->elsewhere)
             TRY(model_fetch_input(m, layer));
+        TRY(model_claim(m, parameter_of(layer, INPUT_NORM)));
         TRY(layer_backward(m, layer));
-        tell_ready(m, parameter_of(layer, INPUT_NORM));
+        TRY(model_ready(m, parameter_of(layer, INPUT_NORM)));
     }
+    if (!m->config.tied)
+        TRY(model_claim(m, 0));
     TRY(model_embed_backward(m, b->ids));
-    tell_ready(m, 0);
+    TRY(model_ready(m, 0));
     return sum_nll(m, nll);
 }

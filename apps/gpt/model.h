@@ -37,7 +37,8 @@ typedef struct gpt_parameter {
     bool split;                          /* over the tensor group; else every rank has all of it */
     bool decays;                         /* weight decay: matrices */
     double init_std;                     /* 0: all ones */
-    size_t offset, count;                /* elements, in the model's weights and gradients */
+    size_t offset, count;                /* elements, in the model's weights */
+    size_t place;                        /* in its gradients: the offset, but with split_gradients */
 } gpt_parameter;
 
 typedef struct gpt_groups { /* NULL: one rank */
@@ -54,10 +55,20 @@ void gpt_model_destroy(gpt_model *m); /* NULL is fine */
 const gpt_config *gpt_model_config(const gpt_model *m);
 size_t gpt_model_parameters(const gpt_model *m, const gpt_parameter **parameters); /* their number */
 const gpt_parameter *gpt_model_find(const gpt_model *m, const char *name);         /* NULL: there is none */
-/* All parameters one after the other: weights of the model's dtype, gradients float. */
+/* All parameters one after the other: weights of the model's dtype. */
 size_t gpt_model_elements(const gpt_model *m);
 void *gpt_model_weights(gpt_model *m);
+/* Float; NULL before the first run that has them is prepared.  0 then, and kept from run to run of the same kind. */
 float *gpt_model_gradients(gpt_model *m);
+size_t gpt_model_gradient_elements(const gpt_model *m);
+
+/* Parameters whose gradients become final together: embedding, each layer, what follows. */
+typedef struct gpt_unit {
+    size_t first; /* element */
+    size_t place; /* of that element, in the gradients */
+    size_t after; /* unit before this one in its place, by its first element; all elements: there is none */
+} gpt_unit;
+size_t gpt_model_units(const gpt_model *m, const gpt_unit **units); /* of the run; their number */
 
 /* Initial values of this rank's part of the parameters; each is a function of seed, name and place in the whole, so
  * that every layout has the same weights.  _share: only those of elements first … first+count-1. */
@@ -73,6 +84,7 @@ typedef struct gpt_run {
     bool recompute;                 /* keep of a layer its input only */
     bool offload;                   /* with recompute: inputs of layers wait for backward in host memory */
     bool partition;                 /* with recompute: each tensor rank keeps its part of them */
+    bool split_gradients;           /* of two layers at a time, in places that a watch (gpt_model_watch) empties */
     bool keep_attention;            /* with recompute: what attention gave is kept, too, and not computed again */
     int64_t keep_mlp;               /* of so many layers, the last ones, gate and up are kept, not computed again */
     bool no_peer_copies;            /* attention's blocks travel by the communicator alone (ringx_plan_attach) */
@@ -144,10 +156,15 @@ typedef struct gpt_batch {        /* of this rank, [batch][local tokens] each */
 int gpt_model_loss(gpt_model *m, const gpt_batch *b, double *nll);
 /* The same, and adds the gradients of scale·nll. */
 int gpt_model_train(gpt_model *m, const gpt_batch *b, double scale, double *nll);
-/* Called in backward whenever gradients of more elements are final: those from `first` on, fewer each time and 0 at
- * last (on a GPU: once the work enqueued so far is done).  NULL: no longer. */
-typedef void gpt_ready(void *context, size_t first);
-void gpt_model_watch(gpt_model *m, gpt_ready *ready, void *context);
+/* Called in backward; a code that is not CODE_GOOD ends it. */
+typedef struct gpt_watch {
+    int (*claim)(void *context, size_t first); /* the unit that begins there is about to be written; NULL: not called */
+    /* Gradients of more elements are final: those from `first` on, fewer each time and 0 at last (on a GPU: once the
+     * work enqueued so far is done). */
+    int (*ready)(void *context, size_t first);
+    void *context;
+} gpt_watch;
+void gpt_model_watch(gpt_model *m, const gpt_watch *watch); /* NULL: no longer */
 /* Rows first … first+count-1 of [batch·local tokens] after gpt_model_loss or, with all inputs kept on the device,
  * gpt_model_train: logits of this rank's vocabulary, [count][local vocabulary]. */
 int gpt_model_logits(gpt_model *m, int64_t first, int64_t count, float *logits);

@@ -268,13 +268,14 @@ void gpt_model_memory(const gpt_model *m, gpt_memory *memory)
     memcpy(memory->items, m->memory_items, sizeof memory->items);
     memory->items[GPT_WORKSPACE] += m->more_bytes;
     memory->items[GPT_WEIGHTS] = m->elements * dtype_bytes(m->dtype);
-    memory->items[GPT_GRADIENTS] = m->elements * sizeof *m->gradients;
+    memory->items[GPT_GRADIENTS] = m->gradient_elements * sizeof *m->gradients;
 }
 
 static int on_paper(gpt_model *m, gpt_memory *memory)
 {
     TRY(model_check(&m->config, m->tensor_ranks));
     TRY(model_parameters_create(m));
+    TRY(model_gradients_lay_out(m));
     TRY(count(m));
     gpt_model_memory(m, memory);
     return CODE_GOOD;
@@ -295,6 +296,7 @@ int gpt_paper_memory(const gpt_config *config, ringx_dtype dtype, const gpt_run 
     free(m->mlps);
     free(m->part_bounds);
     free(m->parameters);
+    free(m->units);
     free(m);
     return code;
 }

@@ -54,6 +54,8 @@ struct gpt_model {
     size_t n_parameters, elements;
     void *weights;
     float *gradients;
+    gpt_unit *units; /* [layers + 2], of the run that was prepared last */
+    size_t gradient_elements;
 
     gpt_run run;
     ringx_plan **plans; /* [attentions] */
@@ -89,15 +91,19 @@ struct gpt_model {
     struct gpt_cache *cache; /* where keys and values go to; NULL: nowhere */
     bool decoding;           /* one token, whose attention is over the cache */
 
-    gpt_ready *ready; /* NULL: nobody watches */
-    void *ready_context;
+    gpt_watch watch; /* of zeros: nobody watches */
 };
 
-/* ---- model_parameters.c, model_memory.c, model_plans.c ---- */
+/* ---- model_parameters.c, model_gradients.c, model_memory.c, model_plans.c ---- */
 
 int model_check(gpt_config *c, int64_t tensor_ranks);
 int model_parameters_create(gpt_model *m); /* for tensor_rank of tensor_ranks */
-int model_memory_create(gpt_model *m);     /* of local_tokens, workspace_bytes and the run */
+int model_gradients_lay_out(gpt_model *m); /* places, units and the number of elements of the run's gradients */
+int model_gradients_create(gpt_model *m);  /* unless they are there */
+/* In backward, for the unit with this parameter: before its gradients are written, and when they are final. */
+int model_claim(const gpt_model *m, size_t parameter);
+int model_ready(const gpt_model *m, size_t parameter);
+int model_memory_create(gpt_model *m); /* of local_tokens, workspace_bytes and the run */
 void model_memory_free(gpt_model *m);
 int64_t kept_layers(const gpt_model *m);              /* how many kept_attention there are */
 int model_rope_table(gpt_model *m);                   /* of its positions */
@@ -153,7 +159,7 @@ static inline nn_array weight_of(const gpt_model *m, size_t parameter)
 
 static inline float *gradient_of(const gpt_model *m, size_t parameter)
 {
-    return m->gradients + m->parameters[parameter].offset;
+    return m->gradients + m->parameters[parameter].place;
 }
 
 /* model.c: what is before the loss */

@@ -85,6 +85,8 @@ int gpt_paper_make(gpt_paper *p, const config *c, int64_t vocabulary, int ranks,
         code = gpt_settings_create(&s, &own, vocabulary);
     if (code)
         return code;
+    size_t share = (size_t)p->plan.size[AXIS_CONTEXT] * (size_t)p->plan.size[AXIS_DATA];
+    s.run.split_gradients = zero_splits((int)own.zero_stage, share);
     code = plan_settings(p, &own, &s, machine);
     gpt_settings_destroy(&s);
     return code;

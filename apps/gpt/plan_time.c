@@ -2,9 +2,9 @@
 /* Seconds of a step on a described machine, of the rank with most tokens.
  *
  * Linear layers: floating point operations by the machine's rate of matrix products.  What is not a product: bytes by
- * its memory's rate.  Attention: the library's forecast.  Sums over ranks: its forecast of single transfers; gradients
- * are taken to travel after backward.  Backward computes norms again, and gate and up unless they are kept; with
- * recomputation, all before the attention's residual too, but for the attention itself where that is kept. */
+ * its memory's rate.  Attention: the library's forecast.  Sums over ranks: its forecast of single transfers; with
+ * overlap_comm gradients travel beside backward.  Backward computes norms again, and gate and up unless they are kept;
+ * with recomputation, all before the attention's residual too, but for the attention itself where that is kept. */
 #include "gpt/plan_paper.h"
 
 #include "shared/numbers.h"
@@ -110,6 +110,23 @@ static void attention_time(gpt_paper *p, const gpt_paper_attention *a, bool agai
     p->plan.wire[PAPER_BACKWARD] = steps * a->wire[1];
 }
 
+/* Of products and rows backward is two thirds.  The last of the sums: the embedding's, or what is left of all buckets.
+ */
+static paper_sums sums_of(const gpt_paper *p, const config *c, const gpt_settings *s, const shape *h)
+{
+    const double *seconds = p->plan.seconds, all = (double)p->plan.most_parameters;
+    double beside = 2.0 / 3 * (seconds[PAPER_LINEAR] + seconds[PAPER_ROWS]) + seconds[PAPER_BACKWARD];
+    double bucket = (double)c->reduce_bucket_size, words = h->width * h->words;
+    double last = s->run.split_gradients       ? words
+                  : bucket > 0 && bucket < all ? all - bucket * floor(all / bucket)
+                                               : all;
+    return (paper_sums){.stage = c->zero_stage,
+                        .dtype = s->dtype,
+                        .steps = p->steps,
+                        .beside = c->overlap_comm ? beside / (double)p->steps : 0,
+                        .last = last / all};
+}
+
 /* Share of the peak of model operations: causal attention once, none for recomputation. */
 static double share_of_peak(const gpt_paper *p, const config *c, const gpt_settings *s)
 {
@@ -133,8 +150,9 @@ int gpt_paper_time(gpt_paper *p, const config *c, const gpt_settings *s, const g
     paper_own_time(&p->plan, machine, steps * linear_flops(&h), steps * row_bytes(&h), s->dtype);
     attention_time(p, a, h.attends_again);
     int code = tensor_time(p, &h, machine);
+    paper_sums sums = sums_of(p, c, s, &h);
     if (!code)
-        code = paper_gradient_time(&p->plan, machine, c->zero_stage, s->dtype, p->steps);
+        code = paper_gradient_time(&p->plan, machine, &sums);
     paper_finish(&p->plan, machine, c->peak_theoretical_tflops);
     p->tokens_per_s = (double)p->batch * (double)c->seq_length / p->plan.step;
     p->plan.mfu = share_of_peak(p, c, s);

@@ -16,11 +16,6 @@ static bool recomputes(const config *c)
     return c->checkpoint_activations;
 }
 
-static bool on_cpu(const config *c)
-{
-    return c->device == RINGX_CPU;
-}
-
 static bool divides(const config *c)
 {
     return c->checkpoint_activations && c->model_parallel_size > 1;
@@ -36,7 +31,6 @@ static const note notes[] = {
     {"synchronize_each_layer", "false", "layers run in their order", NULL},
     {"checkpoint_in_cpu", "false", "inputs of layers are kept with checkpoint_activations only", recomputes},
     {"keep_attention", "false", "everything is kept without checkpoint_activations", recomputes},
-    {"zero_optimization.overlap_comm", "false", "on a GPU gradients are summed after backward", on_cpu},
     {"zero_optimization.reduce_scatter", "true", "stages 1 and 2 sum gradients to their owners", NULL},
     {"zero_optimization.allgather_partitions", "true", "weights are gathered from their owners", NULL},
     {"zero_optimization.allgather_bucket_size", NULL, "weights are gathered in pieces of a fixed size", NULL},

@@ -4,6 +4,7 @@
 
 #include "train/group_nccl.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -56,11 +57,20 @@ static int local_rank(group *world, int *rank)
     return code;
 }
 
+/* Streams of the operators, of the library's lanes and of sums beside them must not share a queue of the hardware: a
+ * kernel that waits for a free processor would hold up what the kernels on the processors wait for. */
+static void ask_for_queues(void)
+{
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0); /* the most there are; read when the process first uses CUDA */
+}
+
 int device_choose(group *world, ringx_device device)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     int rank, count = 0;
     if (device == RINGX_CPU)
         return CODE_GOOD;
+    pthread_once(&once, ask_for_queues);
     int code = local_rank(world, &rank);
     if (code)
         return code;
@@ -215,4 +225,9 @@ int device_all_gather(group *g, ringx_device device, void *data, const size_t *b
         code = gather_round(&r, data, at);
     rounds_end(&r);
     return code;
+}
+
+int device_wait(group *g, ringx_device device, unsigned behind)
+{
+    return device == RINGX_CUDA && g->gpus ? gpus_wait(g, behind) : CODE_GOOD;
 }

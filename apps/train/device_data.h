@@ -21,6 +21,8 @@ int device_all_reduce(group *g, ringx_device device, group_op op, float *data, s
 /* Sums; mine may be data + bounds[rank]. */
 int device_reduce_scatter(group *g, ringx_device device, const float *data, const size_t *bounds, float *mine);
 int device_all_gather(group *g, ringx_device device, void *data, const size_t *bounds); /* bounds in bytes */
+/* For groups whose calls return once enqueued (group_use_gpus, beside): until all but the last `behind` are done. */
+int device_wait(group *g, ringx_device device, unsigned behind);
 
 /* device_all_reduce as operators call it (nn_reduce); among: a device_group. */
 typedef struct device_group {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* NCCL for groups.  A call returns when this rank's part is done on the device; no wait is longer than the group's
- * timeout, and a failure or an expiry aborts the communicator, which frees the others. */
+/* NCCL for groups.  A call returns when this rank's part is done on the device, or, beside, once it is enqueued; no
+ * wait of the host is longer than the group's timeout, and a failure or an expiry aborts the communicator, which frees
+ * the others. */
 #include "train/group_nccl.h"
 
 #ifdef RINGX_HAVE_NCCL
@@ -15,10 +16,19 @@
 
 static const double farewell_s = 5; /* for the others to end, too */
 
+enum {
+    PENDING = 4,          /* calls whose ends are told apart */
+    BESIDE_PROCESSORS = 4 /* each moves some 20 GB/s; what computes meanwhile keeps the others */
+};
+
 struct group_gpus {
     ncclComm_t nccl; /* NULL after a failure */
     cudaStream_t stream;
-    cudaEvent_t done;
+    cudaStream_t before; /* beside: whose work each call begins after; `stream` is the group's own */
+    bool beside;
+    cudaEvent_t begun;         /* beside */
+    cudaEvent_t done[PENDING]; /* of the last calls, in turn */
+    uint64_t calls;
 };
 
 static int lost(group *g, int code, const char *what, const char *why)
@@ -29,39 +39,82 @@ static int lost(group *g, int code, const char *what, const char *why)
     return fail(code, "rank %d of %d: %s: %s", g->rank, g->ranks, what, why);
 }
 
-/* Asks until neither NCCL nor the device has anything of the call left to do. */
-static int finish(group *g, ncclResult_t result, const char *what)
+static int lost_to_cuda(group *g, const char *what, cudaError_t error)
+{
+    return lost(g, CODE_INTERNAL, what, cudaGetErrorString(error));
+}
+
+/* Asks until NCCL has enqueued what it was called for. */
+static int enqueue(group *g, ncclResult_t result, const char *what)
 {
     struct group_gpus *p = g->gpus;
-    double deadline = seconds_now() + g->timeout;
-    bool recorded = false;
-    for (;;) {
-        if (result == ncclInProgress || recorded) {
-            ncclResult_t asked = ncclCommGetAsyncError(p->nccl, &result);
-            result = asked != ncclSuccess ? asked : result;
-        }
+    for (double deadline = seconds_now() + g->timeout; result == ncclInProgress; sched_yield()) {
+        ncclResult_t asked = ncclCommGetAsyncError(p->nccl, &result);
+        result = asked != ncclSuccess ? asked : result;
+        if (result == ncclInProgress && seconds_now() > deadline)
+            return lost(g, CODE_STALLED, what, "the others did not come before the deadline");
+    }
+    if (result != ncclSuccess)
+        return lost(g, CODE_PEER_DIED, what, ncclGetLastError(p->nccl));
+    cudaError_t error = cudaEventRecord(p->done[p->calls % PENDING], p->stream);
+    if (error != cudaSuccess)
+        return lost_to_cuda(g, what, error);
+    p->calls++;
+    return CODE_GOOD;
+}
+
+/* Asks until the device has nothing left to do of all calls but the last `behind`. */
+static int wait_for(group *g, unsigned behind, const char *what)
+{
+    struct group_gpus *p = g->gpus;
+    behind = behind < PENDING ? behind : PENDING - 1;
+    if (p->calls <= behind)
+        return CODE_GOOD;
+    cudaEvent_t done = p->done[(p->calls - 1 - behind) % PENDING];
+    for (double deadline = seconds_now() + g->timeout;; sched_yield()) {
+        ncclResult_t result = ncclSuccess, asked = ncclCommGetAsyncError(p->nccl, &result);
+        result = asked != ncclSuccess ? asked : result;
         if (result != ncclSuccess && result != ncclInProgress)
             return lost(g, CODE_PEER_DIED, what, ncclGetLastError(p->nccl));
-        if (result == ncclSuccess && !recorded) {
-            if (cudaEventRecord(p->done, p->stream) != cudaSuccess)
-                return lost(g, CODE_INTERNAL, what, cudaGetErrorString(cudaGetLastError()));
-            recorded = true;
-        }
-        cudaError_t state = recorded ? cudaEventQuery(p->done) : cudaErrorNotReady;
+        cudaError_t state = cudaEventQuery(done);
         if (state == cudaSuccess)
             return CODE_GOOD;
         if (state != cudaErrorNotReady)
-            return lost(g, CODE_INTERNAL, what, cudaGetErrorString(state));
+            return lost_to_cuda(g, what, state);
         if (seconds_now() > deadline)
             return lost(g, CODE_STALLED, what, "the others did not come before the deadline");
-        sched_yield();
     }
 }
 
+static int finish(group *g, ncclResult_t result, const char *what)
+{
+    int code = enqueue(g, result, what);
+    return code || g->gpus->beside ? code : wait_for(g, 0, what);
+}
+
+static int failed_before(const char *what)
+{
+    return fail(CODE_PEER_DIED, "%s: the group's NCCL communicator has failed before", what);
+}
+
+/* Before a call. */
 static int ready(group *g, const char *what)
 {
-    return g->gpus->nccl ? CODE_GOOD
-                         : fail(CODE_PEER_DIED, "%s: the group's NCCL communicator has failed before", what);
+    struct group_gpus *p = g->gpus;
+    if (!p->nccl)
+        return failed_before(what);
+    if (!p->beside)
+        return CODE_GOOD;
+    cudaError_t error = cudaEventRecord(p->begun, p->before);
+    if (error == cudaSuccess)
+        error = cudaStreamWaitEvent(p->stream, p->begun, 0);
+    return error == cudaSuccess ? CODE_GOOD : lost_to_cuda(g, what, error);
+}
+
+int gpus_wait(group *g, unsigned behind)
+{
+    static const char what[] = "sums over GPUs";
+    return g->gpus->nccl ? wait_for(g, behind, what) : failed_before(what);
 }
 
 int gpus_all_reduce(group *g, group_op op, float *data, size_t count)
@@ -130,13 +183,19 @@ static void leave(ncclComm_t nccl)
 
 void gpus_destroy(group *g)
 {
-    if (!g->gpus)
+    struct group_gpus *p = g->gpus;
+    if (!p)
         return;
-    if (g->gpus->nccl)
-        leave(g->gpus->nccl);
-    if (g->gpus->done)
-        cudaEventDestroy(g->gpus->done);
-    free(g->gpus);
+    if (p->nccl)
+        leave(p->nccl);
+    for (int i = 0; i < PENDING; i++)
+        if (p->done[i])
+            cudaEventDestroy(p->done[i]);
+    if (p->begun)
+        cudaEventDestroy(p->begun);
+    if (p->beside && p->stream)
+        cudaStreamDestroy(p->stream);
+    free(p);
     g->gpus = NULL;
 }
 
@@ -173,7 +232,23 @@ static int all_apart(group *g, bool *apart)
     return code;
 }
 
-static int make(group *g, cudaStream_t stream)
+/* A stream that nothing waits for unasked, whose kernels get the next free processors; and the events. */
+static cudaError_t make_queue(struct group_gpus *p, cudaStream_t stream, bool beside)
+{
+    int least, greatest;
+    cudaError_t error = cudaSuccess;
+    p->stream = beside ? NULL : stream, p->before = stream, p->beside = beside;
+    for (int i = 0; i < PENDING && error == cudaSuccess; i++)
+        error = cudaEventCreateWithFlags(&p->done[i], cudaEventDisableTiming);
+    if (!beside || error != cudaSuccess)
+        return error;
+    error = cudaEventCreateWithFlags(&p->begun, cudaEventDisableTiming);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetStreamPriorityRange(&least, &greatest);
+    return error == cudaSuccess ? cudaStreamCreateWithPriority(&p->stream, cudaStreamNonBlocking, greatest) : error;
+}
+
+static int make(group *g, cudaStream_t stream, bool beside)
 {
     ncclUniqueId id;
     memset(&id, 0, sizeof id);
@@ -183,23 +258,25 @@ static int make(group *g, cudaStream_t stream)
         code = group_broadcast(g, &id, sizeof id, 0);
     if (code)
         return code;
+    cudaError_t error = make_queue(g->gpus, stream, beside);
+    if (error != cudaSuccess)
+        return fail(CODE_NO_MEMORY, "events and streams of the device: %s", cudaGetErrorString(error));
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
-    g->gpus->stream = stream;
-    if (cudaEventCreateWithFlags(&g->gpus->done, cudaEventDisableTiming) != cudaSuccess)
-        return fail(CODE_NO_MEMORY, "no event of the device");
+    if (beside)
+        config.maxCTAs = BESIDE_PROCESSORS;
     r = ncclCommInitRankConfig(&g->gpus->nccl, g->ranks, id, g->rank, &config);
     return finish(g, r, "making an NCCL communicator");
 }
 
-int group_use_gpus(group *g, void *stream, bool *used)
+int group_use_gpus(group *g, void *stream, bool beside, bool *used)
 {
     int code = all_apart(g, used);
     if (code || !*used)
         return code;
     g->gpus = allocate(sizeof *g->gpus);
     code = group_agree(g, g->gpus ? CODE_GOOD : CODE_NO_MEMORY);
-    code = code ? code : group_agree(g, make(g, stream));
+    code = code ? code : group_agree(g, make(g, stream, beside));
     if (code)
         gpus_destroy(g);
     *used = !code;
@@ -208,9 +285,9 @@ int group_use_gpus(group *g, void *stream, bool *used)
 
 #else
 
-int group_use_gpus(group *g, void *stream, bool *used)
+int group_use_gpus(group *g, void *stream, bool beside, bool *used)
 {
-    (void)g, (void)stream;
+    (void)g, (void)stream, (void)beside;
     *used = false;
     return CODE_GOOD;
 }
@@ -238,6 +315,12 @@ int gpus_all_gather(group *g, void *data, const size_t *bounds)
     return none();
 }
 
+int gpus_wait(group *g, unsigned behind)
+{
+    (void)g, (void)behind;
+    return none();
+}
+
 int gpus_comm(group *g, ringx_comm *host, ringx_comm **comm)
 {
     (void)g, (void)host, (void)comm;
@@ -259,7 +342,7 @@ int parallel_use_gpus(const parallel *p, void *stream, bool *used)
     for (int i = 0; i < 3 && !code; i++) {
         bool one = true;
         if (group_ranks(groups[i]) > 1)
-            code = group_use_gpus(groups[i], stream, &one);
+            code = group_use_gpus(groups[i], stream, false, &one);
         *used = *used && one;
     }
     return group_agree(p->world, code);

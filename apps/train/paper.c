@@ -4,6 +4,7 @@
 
 #include "shared/numbers.h"
 
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -86,11 +87,11 @@ int paper_all_reduce(const paper_plan *p, const paper_machine *m, axis along, do
     return code;
 }
 
-int paper_gradient_time(paper_plan *p, const paper_machine *m, int64_t stage, ringx_dtype dtype, int64_t steps)
+int paper_gradient_time(paper_plan *p, const paper_machine *m, const paper_sums *s)
 {
     double n = (double)p->size[AXIS_CONTEXT] * p->size[AXIS_DATA], elements = (double)p->most_parameters;
-    double gradients = (n - 1) / n * elements * 4, sums = stage == 2 ? (double)steps : 1, sum = 0, gather = 0;
-    double weights = (n - 1) / n * elements * (stage ? (double)dtype_bytes(dtype) : 4);
+    double gradients = (n - 1) / n * elements * 4, sums = s->stage == 2 ? (double)s->steps : 1, sum = 0, gather = 0;
+    double weights = (n - 1) / n * elements * (s->stage ? (double)dtype_bytes(s->dtype) : 4);
     int near = p->stride[AXIS_CONTEXT] < p->stride[AXIS_DATA] ? p->stride[AXIS_CONTEXT] : p->stride[AXIS_DATA];
     if (n < 2)
         return CODE_GOOD;
@@ -99,7 +100,10 @@ int paper_gradient_time(paper_plan *p, const paper_machine *m, int64_t stage, ri
     if (!code)
         code = fail_status(ringx_machine_transfer(m->name, RINGX_OP_ALLGATHER, (int)n, near, weights, &gather),
                            "forecast of weights");
-    p->seconds[PAPER_GRADIENTS] = sums * sum + gather;
+    /* whole gradients are gathered as they are summed, weights after the update */
+    double travels = s->stage ? sum : sum + gather, rest = fmax(travels - s->beside, 0);
+    rest = s->beside > 0 ? fmax(rest, s->last * travels) : travels;
+    p->seconds[PAPER_GRADIENTS] = sums * rest + (s->stage ? gather : 0);
     p->wire[PAPER_GRADIENTS] = sums * gradients + weights;
     return code;
 }

@@ -96,8 +96,15 @@ bool paper_add_place(paper_plan *p, int tensor, int context, zero_paper share, s
 
 /* Seconds of sums over an axis of at least two ranks, as a reduce-scatter and an all-gather. */
 int paper_all_reduce(const paper_plan *p, const paper_machine *m, axis along, double bytes, double *seconds);
-/* Stage 0 sums whole gradients; 1 and 2 sum to owners and gather weights of dtype, 2 after each of the micro-steps. */
-int paper_gradient_time(paper_plan *p, const paper_machine *m, int64_t stage, ringx_dtype dtype, int64_t steps);
+typedef struct paper_sums { /* of gradients */
+    int64_t stage;          /* 0 sums them whole; 1 and 2 sum to owners and gather weights of dtype, */
+    ringx_dtype dtype;
+    int64_t steps; /* 2 after each of so many micro-steps */
+    double beside; /* seconds of a micro-step's backward, if sums go on meanwhile; else 0 */
+    double last;   /* share of the elements that are final at its end only */
+} paper_sums;
+/* Of what is beside backward only the rest is counted: the last share, or all that is longer than it. */
+int paper_gradient_time(paper_plan *p, const paper_machine *m, const paper_sums *s);
 /* What a rank computes by itself in a step.  flops: of products; bytes: through memory, of what is none. */
 void paper_own_time(paper_plan *p, const paper_machine *m, double flops, double bytes, ringx_dtype dtype);
 size_t paper_needs(const paper_plan *p); /* bytes of a device */

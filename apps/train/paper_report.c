@@ -47,7 +47,7 @@ static void add_time(table *t, const char *part, const double figures[4])
     table_real(t, figures[3] / 1048576, 1);
 }
 
-/* Sums over ranks are not beside anything else: all of their time is exposed. */
+/* What is counted of sums over ranks is not beside anything else: all of it is exposed. */
 table *paper_time_table(const paper_plan *p, const char *rows)
 {
     const char *const names[PAPER_PARTS] = {[PAPER_LINEAR] = "linear layers",

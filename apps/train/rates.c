@@ -97,12 +97,17 @@ static int find_bad(void *context, float *values, size_t first, size_t count)
     return CODE_GOOD;
 }
 
-int check_finite(group *g, ringx_device device, const char *what, const named_values *values, size_t count)
+int find_not_finite(ringx_device device, const char *what, const named_values *values, size_t count)
 {
     int code = CODE_GOOD;
     for (size_t t = 0; t < count && !code; t++) {
         finite_search s = {what, &values[t]};
         code = device_walk(device, (float *)(uintptr_t)values[t].values, values[t].count, false, find_bad, &s);
     }
-    return group_agree(g, code);
+    return code;
+}
+
+int check_finite(group *g, ringx_device device, const char *what, const named_values *values, size_t count)
+{
+    return group_agree(g, find_not_finite(device, what, values, count));
 }

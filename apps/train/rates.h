@@ -46,7 +46,9 @@ typedef struct named_values {
     size_t count;
 } named_values;
 
-/* Of memory of the device.  Agreed over g: CODE_NOT_FINITE with "rank R: <what> of <name>, element I: value" if any
+/* Of memory of the device, of this rank alone: CODE_NOT_FINITE with "<what> of <name>, element I of N is V". */
+int find_not_finite(ringx_device device, const char *what, const named_values *values, size_t count);
+/* Agreed over g: CODE_NOT_FINITE with "rank R: <what> of <name>, element I: value" if any
  * rank has such a value.  The names are those of tensors and say their layer. */
 int check_finite(group *g, ringx_device device, const char *what, const named_values *values, size_t count);
 

@@ -39,6 +39,11 @@ static size_t bound(size_t elements, size_t ranks, size_t rank)
     return elements / ranks * rank + elements % ranks * rank / ranks;
 }
 
+bool zero_splits(int stage, size_t ranks)
+{
+    return stage == 2 && ranks > 1;
+}
+
 zero_memory zero_memory_of(const zero_paper *p)
 {
     size_t own = bound(p->elements, p->ranks, p->rank + 1) - bound(p->elements, p->ranks, p->rank);
@@ -47,7 +52,7 @@ zero_memory zero_memory_of(const zero_paper *p)
                      .own = own,
                      .master = p->dtype != RINGX_F32 ? states * sizeof(float) : 0,
                      .moments = 2 * states * sizeof(float),
-                     .sums = p->stage == 2 ? own * sizeof(float) : 0,
+                     .sums = zero_splits(p->stage, p->ranks) ? own * sizeof(float) : 0,
                      .norms = 2 * p->tensors * sizeof(double)};
     m.device = m.master + m.moments + m.sums + m.norms;
     return m;
@@ -103,6 +108,9 @@ int zero_create(zero *z, const zero_model *model, const zero_settings *settings,
     for (size_t r = 0; z->bounds && r <= n; r++)
         z->bounds[r] = bound(model->elements, n, r);
     int code = z->bounds ? CODE_GOOD : CODE_NO_MEMORY;
+    z->split = zero_splits(settings->stage, n);
+    if (!code && z->split && !model->units)
+        code = fail(CODE_INTERNAL, "ZeRO 2 over %zu ranks needs windows of gradients", n);
     if (!code) {
         z->first = settings->stage ? zero_own_first(z) : 0;
         z->count = memory_of(z).states;
@@ -116,8 +124,7 @@ int zero_create(zero *z, const zero_model *model, const zero_settings *settings,
     return code;
 }
 
-/* from and to: elements of any two dtypes. */
-static int convert(const zero *z, nn_array from, nn_array to, size_t count)
+int zero_convert(const zero *z, nn_array from, nn_array to, size_t count)
 {
     nn_map m = {.tokens = 1, .width = (int64_t)count, .x = from, .y = to};
     return count ? z->model.on->ops->cast(z->model.on, &m) : CODE_GOOD;
@@ -130,7 +137,7 @@ static nn_array weights_at(const zero *z, size_t element)
 
 int zero_adopt(zero *z)
 {
-    return z->own_master ? convert(z, weights_at(z, z->first), (nn_array){z->master, RINGX_F32, 0}, z->count)
+    return z->own_master ? zero_convert(z, weights_at(z, z->first), (nn_array){z->master, RINGX_F32, 0}, z->count)
                          : CODE_GOOD;
 }
 
@@ -138,7 +145,7 @@ int zero_spread(zero *z)
 {
     int code = CODE_GOOD, n = group_ranks(z->ranks->gradient);
     if (z->own_master)
-        code = convert(z, (nn_array){z->master, RINGX_F32, 0}, weights_at(z, z->first), z->count);
+        code = zero_convert(z, (nn_array){z->master, RINGX_F32, 0}, weights_at(z, z->first), z->count);
     if (code || z->set.stage == 0)
         return code;
     size_t *bytes = allocate(((size_t)n + 1) * sizeof *bytes);
@@ -155,8 +162,9 @@ int zero_spread(zero *z)
 
 int zero_clear(zero *z)
 {
-    int code = z->sum ? z->model.on->ops->zero(z->model.on, z->sum, zero_own_count(z) * sizeof(float)) : CODE_GOOD;
-    return code ? code : z->model.on->ops->zero(z->model.on, z->model.gradients, z->model.elements * sizeof(float));
+    z->summed = false;
+    return z->split ? CODE_GOOD
+                    : z->model.on->ops->zero(z->model.on, z->model.gradients, z->model.elements * sizeof(float));
 }
 
 /* Whether this rank adds a tensor to sums over the tensor group. */
@@ -187,8 +195,8 @@ static int own_squares(zero *z, double *sum)
         const zero_tensor *tensor = &z->model.tensors[t];
         size_t begin, some;
         if (counts(z, tensor) && zero_overlap(tensor, zero_own_first(z), zero_own_count(z), &begin, &some))
-            code = z->model.on->ops->sum_squares(z->model.on, z->model.gradients + tensor->offset + begin,
-                                                 (int64_t)some, &z->squares[2 * t]);
+            code = z->model.on->ops->sum_squares(z->model.on, zero_gradient(z, tensor->offset + begin), (int64_t)some,
+                                                 &z->squares[2 * t]);
     }
     if (!code)
         code = read_squares(z, squares);
@@ -221,7 +229,7 @@ static nn_update piece(const zero *z, const zero_tensor *t, size_t begin, size_t
     u.weight = z->master + state;
     u.m = z->m + state;
     u.v = z->v + state;
-    u.gradient = z->model.gradients + at;
+    u.gradient = zero_gradient(z, at);
     u.decay = t->decays ? z->set.decay : 0;
     return u;
 }

@@ -4,10 +4,16 @@
  *
  * All parameters of a rank lie one after the other.  Rank r of n owns elements bounds[r] … bounds[r+1]-1 of them,
  * whatever tensors they belong to; norms of tensors are summed over the owners, so that no result depends on the cut:
- * stages 0 and 1 are equal bit for bit.  Stage 2 sums gradients over the group after every micro-batch.
+ * stages 0 and 1 are equal bit for bit.
  *
- * With `overlap` on CPUs gradients are summed while backward goes on: zero_begin, then zero_ready as they become final,
- * last elements first, then zero_accumulate or zero_end.  Results are the same bit for bit. */
+ * Stage 2 over several ranks holds gradients of the own elements only: those of a unit (a layer) are in a window that
+ * other units use after it, and are summed into their owners' shares before that.  So a backward of stage 2 calls
+ * zero_begin, then, unit after unit from the last to the first, zero_claim before it writes there and zero_ready when
+ * the unit's gradients are final, then zero_accumulate.
+ *
+ * With `overlap` gradients are summed while backward goes on, on CPUs by a thread, on GPUs that have NCCL on a stream
+ * of its own: zero_begin, then zero_ready as they become final, last elements first, then zero_accumulate.  Results are
+ * the same bit for bit. */
 #ifndef RINGX_TRAIN_ZERO_H
 #define RINGX_TRAIN_ZERO_H
 
@@ -22,12 +28,22 @@ typedef struct zero_tensor {
     bool split; /* over the tensor group; else equal on all of its ranks and counted once */
 } zero_tensor;
 
+typedef struct zero_unit {
+    size_t first; /* element */
+    size_t place; /* of that element, in gradients */
+    size_t after; /* the window is free when gradients from this element on are summed; all elements: it always is */
+} zero_unit;
+
 typedef struct zero_model { /* memory that is the caller's, of the context's device */
     const zero_tensor *tensors;
     size_t n_tensors, elements;
     void *weights; /* of dtype */
     ringx_dtype dtype;
     float *gradients;
+    /* Of split gradients, in the order of elements, the first begins at 0; else gradients of element i are
+     * gradients[i]. */
+    const zero_unit *units;
+    size_t n_units;
     const nn_context *on;
 } zero_model;
 
@@ -36,8 +52,8 @@ typedef struct zero_settings {
     optimizer_kind optimizer;
     double beta1, beta2, eps, decay, clip; /* clip 0: none */
     double least_trust, most_trust;        /* LAMB's */
-    size_t bucket;                         /* elements that are reduced at a time; 0: all */
-    bool overlap;                          /* has no effect on a GPU */
+    size_t bucket;                         /* elements that are reduced at a time; 0: all.  Stage 2: a unit */
+    bool overlap;                          /* no effect where GPUs go through host memory */
 } zero_settings;
 
 typedef struct zero {
@@ -48,11 +64,15 @@ typedef struct zero {
     size_t first, count; /* elements whose states are here: all, or the own ones */
     /* on the device */
     float *master, *m, *v; /* [count]; master is the weights themselves if dtype is RINGX_F32 */
-    float *sum;            /* [own count]: stage 2's gradients so far; NULL otherwise */
+    bool split;            /* gradients: zero_splits */
+    float *sum;            /* [own count]: they, if split */
+    bool summed;           /* it holds those of earlier micro-batches */
     double *squares;       /* [tensors][2] */
     bool own_master;
-    int64_t step;           /* updates done */
-    struct zero_lane *lane; /* NULL: nothing overlaps */
+    int64_t step;                   /* updates done */
+    struct zero_lane *lane;         /* NULL: all is summed by zero_accumulate */
+    bool found;                     /* while nothing is summed: */
+    char what_found[MESSAGE_BYTES]; /* the first gradient that is not finite */
 } zero;
 
 int zero_create(zero *z, const zero_model *model, const zero_settings *settings, const parallel *ranks);
@@ -65,6 +85,7 @@ typedef struct zero_paper { /* a rank, which need not exist */
     int stage;
     size_t rank, ranks; /* of the gradient group */
 } zero_paper;
+bool zero_splits(int stage, size_t ranks); /* gradients: whether each rank of the group holds its share only */
 
 typedef struct zero_memory {
     size_t states, own;                  /* elements whose states are there; whose gradients the rank owns */
@@ -74,12 +95,18 @@ typedef struct zero_memory {
 zero_memory zero_memory_of(const zero_paper *p); /* what zero_create allocates */
 /* Master weights are what the weights are now.  After loading or initialising. */
 int zero_adopt(zero *z);
-/* Before a micro-batch, `last`: the step's last; none of these three does anything without overlap. */
+/* Before a micro-batch, `last`: the step's last.  Without it gradients of the micro-batch go into no sum, and in stage
+ * 2 are only looked at (zero_refuse).  None of these five does anything that the stage and overlap do not need. */
 void zero_begin(zero *z, bool last);
-void zero_ready(zero *z, size_t first); /* gradients of elements first, first+1, … are final, of this micro-batch */
+/* The unit that begins at element `first` has its window, whose gradients are 0 or those of micro-batches before. */
+int zero_claim(zero *z, size_t first);
+int zero_ready(zero *z, size_t first); /* gradients of elements first, first+1, … are final, of this micro-batch */
 /* Collective over the gradient group, in place of zero_accumulate where the step is given up: gradients are of no use.
  */
 int zero_end(zero *z);
+/* After a failure of this rank alone during a micro-batch, before the ranks agree on it: others may wait for its part
+ * in sums.  Returns code, with its message. */
+int zero_give_up(zero *z, int code);
 /* Collective over the gradient group: after each micro-batch; last: the step's last. */
 int zero_accumulate(zero *z, bool last);
 /* Norm of the whole gradient times scale, over all ranks.  NaN or infinite if the gradient is. */

@@ -11,9 +11,24 @@ static size_t within(size_t value, size_t least, size_t most)
     return value < least ? least : value > most ? most : value;
 }
 
+/* From a unit's window into the own share. */
+static int sum_window(const zero *z, group *g, size_t first, size_t count, size_t *bounds)
+{
+    size_t end;
+    const zero_unit *u = zero_unit_of(z, first, &end);
+    for (int r = 0; r <= group_ranks(g); r++)
+        bounds[r] = within(z->bounds[r], first, first + count) - first;
+    size_t begin = bounds[group_rank(g)], some = bounds[group_rank(g) + 1] - begin;
+    float *window = z->model.gradients + u->place + (first - u->first);
+    return device_reduce_scatter(g, zero_device(z), window, bounds,
+                                 some ? zero_gradient(z, first + begin) : window); /* no part of it is written to */
+}
+
 int zero_sum_range(const zero *z, group *g, size_t first, size_t count, size_t *bounds)
 {
     float *all = z->model.gradients;
+    if (z->split)
+        return sum_window(z, g, first, count, bounds);
     if (z->set.stage == 0)
         return device_all_reduce(g, zero_device(z), GROUP_SUM, all + first, count);
     for (int r = 0; r <= group_ranks(g); r++)
@@ -36,30 +51,65 @@ static int sum_all(zero *z)
     return code;
 }
 
-/* Whether the gradients of a micro-batch are summed when it is done: they wait for the step's last, but in stage 2. */
+/* Whether the gradients of a micro-batch are summed when it is done: they wait for the step's last, unless they have no
+ * memory to wait in. */
 static bool sums_after(const zero *z, bool last)
 {
-    return last || z->set.stage == 2;
+    return last || z->split;
 }
 
 void zero_begin(zero *z, bool last)
 {
+    z->found = false;
     if (z->lane && sums_after(z, last))
         zero_lane_begin(z);
 }
 
-void zero_ready(zero *z, size_t first)
+/* What earlier micro-batches gave is where this one adds to: an own element's sum, and 0 on other ranks. */
+static int bring_back(const zero *z, const zero_unit *u, size_t end)
 {
-    if (z->lane)
-        zero_lane_ready(z, first);
+    size_t own = zero_own_first(z), from = within(own, u->first, end);
+    size_t count = within(own + zero_own_count(z), u->first, end) - from;
+    if (!count)
+        return CODE_GOOD;
+    nn_array sum = {zero_gradient(z, from), RINGX_F32, 0};
+    nn_array window = {z->model.gradients + u->place + (from - u->first), RINGX_F32, 0};
+    return zero_convert(z, sum, window, count);
+}
+
+int zero_claim(zero *z, size_t first)
+{
+    if (!z->split)
+        return CODE_GOOD;
+    size_t end;
+    const zero_unit *u = zero_unit_of(z, first, &end);
+    int code = zero_lane_wait(z, u->after);
+    if (!code)
+        code = z->model.on->ops->zero(z->model.on, z->model.gradients + u->place, (end - u->first) * sizeof(float));
+    return code || !z->summed ? code : bring_back(z, u, end);
+}
+
+int zero_ready(zero *z, size_t first)
+{
+    if (z->split && !zero_lane_runs(z))
+        return zero_search(z, first);
+    return z->lane ? zero_lane_ready(z, first) : CODE_GOOD;
 }
 
 int zero_end(zero *z)
 {
-    if (!z->lane)
+    return z->lane && zero_lane_runs(z) ? zero_lane_finish(z) : CODE_GOOD;
+}
+
+int zero_give_up(zero *z, int code)
+{
+    char why[MESSAGE_BYTES];
+    if (!code)
         return CODE_GOOD;
-    zero_lane_ready(z, 0);
-    return zero_lane_wait(z);
+    failure_copy(why);
+    zero_end(z); /* what it says is a consequence at most */
+    failure_set(why);
+    return code;
 }
 
 int zero_accumulate(zero *z, bool last)
@@ -67,14 +117,6 @@ int zero_accumulate(zero *z, bool last)
     if (!sums_after(z, last))
         return CODE_GOOD;
     int code = z->lane ? zero_end(z) : sum_all(z);
-    if (z->set.stage < 2)
-        return code;
-    size_t n = zero_own_count(z);
-    nn_array own = {z->model.gradients + zero_own_first(z), RINGX_F32, 0}, sum = {z->sum, RINGX_F32, 0};
-    nn_sum add = {1, (int64_t)n, sum, own, last ? own : sum};
-    if (!code && n)
-        code = z->model.on->ops->add(z->model.on, &add);
-    if (!code && !last)
-        code = z->model.on->ops->zero(z->model.on, z->model.gradients, z->model.elements * sizeof(float));
+    z->summed = z->split && !code;
     return code;
 }

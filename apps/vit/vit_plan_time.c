@@ -68,7 +68,7 @@ int vit_plan_time(vit_plan *p, const vit_config *c, const paper_machine *m, cons
     paper_own_time(&p->plan, m, linear_flops(p), row_bytes(p), p->dtype);
     int code = tensor_time(p, m);
     if (!code)
-        code = paper_gradient_time(&p->plan, m, c->zero_stage, p->dtype, 1);
+        code = paper_gradient_time(&p->plan, m, &(paper_sums){.stage = c->zero_stage, .dtype = p->dtype, .steps = 1});
     paper_finish(&p->plan, m, c->peak_theoretical_tflops);
     p->samples_per_s = (double)p->layout.global_batch / p->plan.step;
     p->plan.mfu =

@@ -68,8 +68,8 @@ static float *gradients_of(gpt_model *m, const gpt_run *run, const llama_batch *
 {
     gpt_batch batch = batch_of(b);
     size_t bytes = gpt_model_elements(m) * sizeof(float);
-    memset(gpt_model_gradients(m), 0, bytes);
     good(gpt_model_prepare(m, run));
+    memset(gpt_model_gradients(m), 0, bytes);
     for (int i = 0; i < 2; i++) {
         nll[i] = NAN;
         good(gpt_model_train(m, &batch, 0.01, &nll[i]));
@@ -237,6 +237,87 @@ static void after_a_refused_run(void **state)
     llama_batch_free(&b);
 }
 
+typedef struct window_reader {
+    gpt_model *m;
+    float *whole;   /* gradients as they would lie one after the other */
+    size_t written; /* elements from here on have been claimed, but for a tied embedding's */
+} window_reader;
+
+static const gpt_unit *unit_at(const window_reader *w, size_t first, size_t *count)
+{
+    const gpt_unit *units;
+    size_t n = gpt_model_units(w->m, &units), u = 0;
+    while (u < n && units[u].first != first)
+        u++;
+    assert_true(u < n);
+    *count = (u + 1 < n ? units[u + 1].first : gpt_model_elements(w->m)) - first;
+    return &units[u];
+}
+
+static int claim(void *context, size_t first)
+{
+    window_reader *w = context;
+    size_t count;
+    const gpt_unit *u = unit_at(w, first, &count);
+    assert_true(first == 0 || w->written == first + count);
+    w->written = first ? first : w->written;
+    assert_true(u->place + count <= gpt_model_gradient_elements(w->m));
+    memset(gpt_model_gradients(w->m) + u->place, 0, count * sizeof(float));
+    return CODE_GOOD;
+}
+
+static int ready(void *context, size_t first)
+{
+    window_reader *w = context;
+    size_t count;
+    const gpt_unit *u = unit_at(w, first, &count);
+    memcpy(w->whole + first, gpt_model_gradients(w->m) + u->place, count * sizeof(float));
+    return CODE_GOOD;
+}
+
+/* Split gradients are the whole ones, bit for bit, in less memory; a run without backward has none. */
+static void gradients_of_a_run(void **state)
+{
+    (void)state;
+    llama_batch b = llama_batch_read();
+    gpt_batch batch = batch_of(&b);
+    for (int tied = 0; tied < 2; tied++) {
+        gpt_model *m;
+        gpt_config c = *gpt_model_config(m = llama_create(RINGX_F32, (gpt_groups){0}));
+        gpt_model_destroy(m);
+        c.tied = tied, c.layers = 5;
+        good(gpt_model_create(&m, &c, RINGX_F32, &cpu, (gpt_groups){0}));
+        good(gpt_model_initialise(m, 3));
+        size_t elements = gpt_model_elements(m), bytes = elements * sizeof(float);
+        gpt_run run = run_of(&b), forward = run, split = run;
+        forward.forward_only = true, split.split_gradients = true;
+        double nll[2] = {NAN, NAN};
+        good(gpt_model_prepare(m, &forward));
+        assert_null(gpt_model_gradients(m));
+        assert_int_equal(gpt_model_gradient_elements(m), 0);
+        good(gpt_model_prepare(m, &run));
+        size_t with = gpt_model_bytes(m);
+        good(gpt_model_train(m, &batch, 0.01, &nll[0]));
+        float *right = malloc(bytes);
+        memcpy(right, gpt_model_gradients(m), bytes);
+        good(gpt_model_prepare(m, &split));
+        assert_int_equal(with - gpt_model_bytes(m), (elements - gpt_model_gradient_elements(m)) * sizeof(float));
+        assert_true(gpt_model_gradient_elements(m) < elements / 4 * 3);
+        assert_int_equal(gpt_model_train(m, &batch, 0.01, &nll[1]), CODE_INTERNAL);
+        window_reader w = {m, malloc(bytes), elements};
+        memset(w.whole, 0xff, bytes);
+        gpt_model_watch(m, &(gpt_watch){claim, ready, &w});
+        for (size_t i = 0; i < gpt_model_gradient_elements(m); i++)
+            gpt_model_gradients(m)[i] = NAN;
+        good(gpt_model_train(m, &batch, 0.01, &nll[1]));
+        assert_memory_equal(w.whole, right, bytes);
+        assert_memory_equal(&nll[0], &nll[1], sizeof nll[0]);
+        free(right), free(w.whole);
+        gpt_model_destroy(m);
+    }
+    llama_batch_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(logits_loss_and_gradients),
@@ -245,6 +326,7 @@ int main(void)
                                        cmocka_unit_test(packed_documents_are_apart),
                                        cmocka_unit_test(forward_alone_has_the_same_loss),
                                        cmocka_unit_test(bf16_logits_point_the_same_way),
-                                       cmocka_unit_test(after_a_refused_run)};
+                                       cmocka_unit_test(after_a_refused_run),
+                                       cmocka_unit_test(gradients_of_a_run)};
     return cmocka_run_group_tests_name("gpt_model", tests, NULL, NULL);
 }

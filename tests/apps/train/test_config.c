@@ -172,7 +172,6 @@ static void keys_without_effect_are_named(void **state)
         "checkpoint_activations\n"
         " note: key 'checkpoint_in_cpu' has no effect here: inputs of layers are kept with checkpoint_activations "
         "only\n"
-        " note: key 'zero_optimization.overlap_comm' has no effect here: on a GPU gradients are summed after backward\n"
         " note: key 'steps_per_print' has no effect here: log_interval says when lines are printed\n"
         " note: key 'log_grad_norm' has no effect here: the gradient's norm is in the event files\n"
         " note: key 'top_k' has no effect here: ringx-gpt generate and evaluate take it as an option\n",

@@ -165,11 +165,40 @@ static int nccl_where_it_can(group *g, void *context)
 {
     size_t count = 1 << 20;
     bool used;
-    int code = group_use_gpus(g, NULL, &used);
+    int code = group_use_gpus(g, NULL, false, &used);
     if (!code && used != (group_ranks(g) == 1 && *(bool *)context))
         code = (fail)(CODE_WRONG, "%d ranks: NCCL is %s", group_ranks(g), used ? "used" : "not used");
     code = code ? code : all_reduce(g, &count);
     return code ? code : scatter_and_gather(g, &count);
+}
+
+/* Beside, calls are enqueued: after the wait for all but the last, the first three of four sums are there. */
+static int beside_by_nccl(group *g, void *context)
+{
+    enum { CALLS = 4, COUNT = 1000 };
+    size_t bounds[2] = {0, COUNT};
+    bool used;
+    float host[CALLS * COUNT], *there = NULL, *sums = NULL, *after = NULL;
+    for (int i = 0; i < CALLS * COUNT; i++)
+        host[i] = (float)i;
+    int code = group_use_gpus(g, NULL, true, &used);
+    if (!code && used != *(bool *)context)
+        code = (fail)(CODE_WRONG, "NCCL is %s", used ? "used" : "not used");
+    code = code ? code : to_device(host, sizeof host, &there);
+    code = code ? code : to_device(NULL, sizeof host, &sums);
+    for (int i = 0; i < CALLS && !code; i++)
+        code = device_reduce_scatter(g, device, there + i * COUNT, bounds, sums + i * COUNT);
+    for (unsigned behind = 2; behind-- > 0 && !code;) {
+        size_t done = (CALLS - behind) * COUNT;
+        code = device_wait(g, device, behind);
+        code = code ? code : to_host(sums, done * sizeof *host, &after);
+        for (size_t i = 0; i < done && !code; i++)
+            if (!(after[i] == host[i]))
+                code = (fail)(CODE_WRONG, "element %zu is %g", i, (double)after[i]);
+        free(after), after = NULL;
+    }
+    ringx_memory_free(device, there), ringx_memory_free(device, sums);
+    return code;
 }
 
 static void by_nccl(void **state)
@@ -183,6 +212,7 @@ static void by_nccl(void **state)
 #endif
     run_group_good(1, nccl_where_it_can, &built);
     run_group_good(2, nccl_where_it_can, &built);
+    run_group_good(1, beside_by_nccl, &built);
 }
 
 int main(void)

@@ -7,10 +7,12 @@
 #include <stdint.h>
 
 #include "shared/numbers.h"
+#include "train/rates.h"
 #include "train/zero.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "apps/train/group_ranks.h"
 
@@ -59,12 +61,14 @@ static int steps(trial *c, parallel *p, zero *z, const zero_tensor *tensors)
         for (int a = 0; a < c->micro / dp && !code; a++) {
             bool last = a == c->micro / dp - 1;
             zero_begin(z, last);
-            for (int t = TENSORS - 1; t >= 0; t--) { /* as backward does */
-                for (size_t i = 0; i < tensors[t].count; i++)
-                    z->model.gradients[tensors[t].offset + i] += gradients[step][a * dp + here][whole_index(p, t, i)];
-                zero_ready(z, tensors[t].offset);
+            for (int t = TENSORS - 1; t >= 0 && !code; t--) { /* as backward does */
+                float *window = z->model.gradients + (z->split ? z->model.units[t].place : tensors[t].offset);
+                code = zero_claim(z, tensors[t].offset);
+                for (size_t i = 0; i < tensors[t].count && !code; i++)
+                    window[i] += gradients[step][a * dp + here][whole_index(p, t, i)];
+                code = code ? code : zero_ready(z, tensors[t].offset);
             }
-            code = zero_accumulate(z, last);
+            code = code ? code : zero_accumulate(z, last);
         }
         if (!code)
             code = zero_norm(z, 0.5, &norm);
@@ -76,22 +80,33 @@ static int steps(trial *c, parallel *p, zero *z, const zero_tensor *tensors)
     return code;
 }
 
+/* Two windows in turn, each as large as the larger of its tensors. */
+static void make_units(const zero_tensor *tensors, size_t elements, zero_unit *units)
+{
+    size_t larger = tensors[0].count > tensors[2].count ? tensors[0].count : tensors[2].count;
+    for (int t = 0; t < TENSORS; t++)
+        units[t] = (zero_unit){tensors[t].offset, t % 2 ? larger : 0, t < 2 ? tensors[t + 2].offset : elements};
+}
+
 static int body(group *g, void *context)
 {
     trial *c = context;
     parallel p;
     zero z;
     zero_tensor tensors[TENSORS];
+    zero_unit units[TENSORS];
     nn_context on = {.ops = &nn_cpu};
     int code = parallel_create(&p, g, (const int[AXES]){c->tensor, c->context, c->data}, NULL);
     if (code)
         return code;
     zero_model model = {.tensors = tensors, .n_tensors = TENSORS, .dtype = c->dtype, .on = &on};
+    model.units = units, model.n_units = TENSORS;
     for (int t = 0; t < TENSORS; t++) {
         size_t count = is_split[t] ? counts[t] / (size_t)c->tensor : counts[t];
         tensors[t] = (zero_tensor){"t", model.elements, count, t != 1, is_split[t]};
         model.elements += count;
     }
+    make_units(tensors, model.elements, units);
     model.weights = allocate(model.elements * sizeof(float));
     model.gradients = allocate(model.elements * sizeof(float));
     for (int t = 0; t < TENSORS; t++)
@@ -111,6 +126,8 @@ static int body(group *g, void *context)
                          .bucket = 133,
                          .overlap = c->overlap};
     code = zero_create(&z, &model, &set, &p);
+    for (size_t i = 0; z.split && i < model.elements; i++)
+        model.gradients[i] = NAN; /* a window is emptied when it is claimed */
     if (!code)
         code = zero_adopt(&z);
     if (!code)
@@ -240,17 +257,23 @@ static void half_precision_has_masters(void **state)
     assert_true(moved / ELEMENTS > 0.01);
 }
 
+typedef struct desertion {
+    int stage;
+    bool overlap;
+} desertion;
+
 /* A rank that gives up in the middle of backward, without a word, holds up no other: they end what was begun. */
 static int give_up(group *g, void *context)
 {
-    (void)context;
+    const desertion *d = context;
     parallel p;
     zero z;
     float weights[1000] = {0}, sums[1000];
-    zero_tensor tensor = {"t", 0, 1000, true, false};
+    zero_tensor tensors[2] = {{"t", 0, 700, true, false}, {"u", 700, 300, true, false}};
+    zero_unit units[2] = {{0, 300, 1000}, {700, 0, 1000}};
     nn_context on = {.ops = &nn_cpu};
-    zero_model model = {&tensor, 1, 1000, weights, RINGX_F32, sums, &on};
-    zero_settings set = {.beta1 = 0.9, .beta2 = 0.95, .bucket = 70, .overlap = true};
+    zero_model model = {tensors, 2, 1000, weights, RINGX_F32, sums, units, 2, &on};
+    zero_settings set = {.stage = d->stage, .beta1 = 0.9, .beta2 = 0.95, .bucket = 70, .overlap = d->overlap};
     int code = parallel_create(&p, g, (const int[AXES]){1, 1, 3}, NULL);
     if (code)
         return code;
@@ -258,13 +281,23 @@ static int give_up(group *g, void *context)
         sums[i] = 1;
     code = zero_create(&z, &model, &set, &p);
     if (!code) {
+        bool gone = group_rank(g) == 1;
         zero_begin(&z, true);
-        zero_ready(&z, group_rank(g) == 1 ? 800 : 300);
+        if (d->stage < 2) {
+            code = zero_ready(&z, gone ? 800 : 300);
+        } else if (!gone) {
+            code = zero_claim(&z, 700);
+            code = code ? code : zero_ready(&z, 700);
+        }
+        if (gone && zero_give_up(&z, (fail)(CODE_WRONG, "my own reason")) != CODE_WRONG)
+            code = (fail)(CODE_INTERNAL, "another code");
+        if (gone && strcmp(failure(), "my own reason"))
+            code = (fail)(CODE_INTERNAL, "another reason: %s", failure());
         if (group_rank(g) == 0)
-            code = zero_end(&z);
-        zero_destroy(&z);
+            code = code ? code : zero_end(&z);
     }
-    for (int i = 0; i < 1000 && !code; i++)
+    zero_destroy(&z);
+    for (int i = 0; i < 1000 && !code && d->stage < 2; i++)
         if (!(sums[i] == 3)) /* NaN never passes */
             code = (fail)(CODE_WRONG, "element %d is %g", i, (double)sums[i]);
     parallel_destroy(&p);
@@ -274,13 +307,91 @@ static int give_up(group *g, void *context)
 static void a_step_that_is_given_up_holds_up_nobody(void **state)
 {
     (void)state;
-    run_group_good(3, give_up, NULL);
+    run_group_good(3, give_up, &(desertion){0, true});
+    run_group_good(3, give_up, &(desertion){2, true});
+    run_group_good(3, give_up, &(desertion){2, false});
+}
+
+static int backward_with_nan(zero *z, bool bad)
+{
+    int code = CODE_GOOD;
+    for (size_t u = 2; u-- > 0 && !code;) {
+        const zero_unit *unit = &z->model.units[u];
+        code = zero_claim(z, unit->first);
+        if (!code && bad && u == 1)
+            z->model.gradients[unit->place + 7] = NAN;
+        code = code ? code : zero_ready(z, unit->first);
+    }
+    return code;
+}
+
+/* Sums have spread it: the repetition without sums tells the rank where it arose.  Without one, who owns the sum. */
+static int refuse(group *g, void *context)
+{
+    bool again = *(bool *)context;
+    parallel p;
+    zero z;
+    float weights[1000] = {0}, sums[1000] = {0};
+    zero_tensor tensors[2] = {{"t", 0, 700, true, false}, {"u", 700, 300, true, false}};
+    zero_unit units[2] = {{0, 300, 1000}, {700, 0, 1000}};
+    nn_context on = {.ops = &nn_cpu};
+    zero_model model = {tensors, 2, 1000, weights, RINGX_F32, sums, units, 2, &on};
+    zero_settings set = {.stage = 2, .beta1 = 0.9, .beta2 = 0.95, .overlap = again};
+    int code = parallel_create(&p, g, (const int[AXES]){1, 1, 3}, NULL);
+    if (code)
+        return code;
+    code = zero_create(&z, &model, &set, &p);
+    if (!code) {
+        zero_begin(&z, true);
+        code = backward_with_nan(&z, group_rank(g) == 1);
+    }
+    code = code ? code : zero_accumulate(&z, true);
+    if (!code && again) {
+        code = zero_clear(&z);
+        code = code ? code : backward_with_nan(&z, group_rank(g) == 1);
+    }
+    code = code ? code : zero_refuse(&z, 5, "the norm", NAN);
+    zero_destroy(&z);
+    parallel_destroy(&p);
+    return code;
+}
+
+static void a_split_gradient_is_named(void **state)
+{
+    (void)state;
+    for (int again = 0; again < 2; again++) {
+        bool flag = again;
+        group_run runs[3];
+        run_group(runs, 3, refuse, &flag);
+        const char *right = again ? "rank 1: gradient of u, element 7 of 300 is nan"
+                                  : "rank 2: gradient of u, element 7 of 300 is nan"; /* owns elements 666 … 999 */
+        for (int r = 0; r < 3; r++) {
+            assert_int_equal(runs[r].code, CODE_NOT_FINITE);
+            if (!strstr(runs[r].message, right))
+                fail_msg("%s", runs[r].message);
+        }
+    }
+}
+
+/* A rank of stage 2 holds states and gradients of its share, nothing of the others'. */
+static void stage_two_holds_a_share(void **state)
+{
+    (void)state;
+    zero_paper p = {.elements = 1000, .tensors = 1, .dtype = RINGX_BF16, .rank = 1, .ranks = 4};
+    size_t device[3];
+    for (p.stage = 0; p.stage < 3; p.stage++)
+        device[p.stage] = zero_memory_of(&p).device;
+    assert_int_equal(device[0], 12 * 1000 + 16);
+    assert_int_equal(device[1], 12 * 250 + 16);
+    assert_int_equal(device[2], 16 * 250 + 16);
+    assert_true(zero_splits(2, 2) && !zero_splits(2, 1) && !zero_splits(1, 2));
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(stages_equal_one_rank),
-                                       cmocka_unit_test(a_step_that_is_given_up_holds_up_nobody),
-                                       cmocka_unit_test(half_precision_has_masters)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(stages_equal_one_rank), cmocka_unit_test(a_step_that_is_given_up_holds_up_nobody),
+        cmocka_unit_test(stage_two_holds_a_share), cmocka_unit_test(a_split_gradient_is_named),
+        cmocka_unit_test(half_precision_has_masters)};
     return cmocka_run_group_tests(tests, make_gradients, NULL);
 }
