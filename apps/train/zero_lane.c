@@ -37,9 +37,9 @@ static size_t piece_below(const zero *z, size_t done)
 }
 
 /* Sums the piece below `done`; its first element is `first`. */
-static int sum_piece(struct zero_lane *l, size_t first)
+static int sum_piece(struct zero_lane *l, group *g, size_t first)
 {
-    return zero_sum_range(l->of, l->g, first, l->done - first, l->bounds);
+    return zero_sum_range(l->of, g, first, l->done - first, l->bounds);
 }
 
 /* ---- a thread ---- */
@@ -54,7 +54,7 @@ static void *follow(void *context)
             int code = l->code;
             pthread_mutex_unlock(&l->lock);
             if (!code) {
-                code = sum_piece(l, first); /* nobody else moves `done` meanwhile */
+                code = sum_piece(l, l->g, first); /* nobody else moves `done` meanwhile */
                 if (code)
                     failure_copy(l->message); /* read after `done` has moved */
             }
@@ -96,14 +96,23 @@ static int wait_for_thread(struct zero_lane *l, size_t first)
 
 /* ---- the caller ---- */
 
-static int sum_ready(struct zero_lane *l, size_t ready)
+/* Whether a piece has elements of the first unit, which is final last. */
+static bool is_last(const struct zero_lane *l, size_t first)
+{
+    const zero_model *m = &l->of->model;
+    return first < (m->n_units > 1 ? m->units[1].first : 1);
+}
+
+/* `over`: backward is; the last pieces wait for that, on all ranks. */
+static int sum_ready(struct zero_lane *l, size_t ready, bool over)
 {
     l->ready = ready < l->ready ? ready : l->ready;
     while (l->done && !l->code) {
         size_t first = piece_below(l->of, l->done);
-        if (l->ready > first)
+        bool last = is_last(l, first);
+        if (l->ready > first || (last && !over))
             break;
-        l->code = sum_piece(l, first);
+        l->code = sum_piece(l, last ? l->of->ranks->gradient : l->g, first);
         l->done = first;
     }
     l->done = l->code ? 0 : l->done;
@@ -174,7 +183,7 @@ void zero_lane_end(zero *z)
     if (l->running) {
         tell_thread(l, 0, true);
         pthread_join(l->thread, NULL);
-    } else if (l->g && !sum_ready(l, 0)) {
+    } else if (l->g && !sum_ready(l, 0, true)) {
         wait_for_sums(l, 0);
     }
     group_destroy(l->g);
@@ -203,7 +212,7 @@ int zero_lane_ready(zero *z, size_t first)
 {
     struct zero_lane *l = z->lane;
     if (!l->threaded)
-        return sum_ready(l, first);
+        return sum_ready(l, first, false);
     tell_thread(l, first, false);
     return CODE_GOOD;
 }
@@ -216,7 +225,8 @@ int zero_lane_wait(zero *z, size_t first)
 
 int zero_lane_finish(zero *z)
 {
-    z->lane->begun = false;
-    int code = zero_lane_ready(z, 0);
+    struct zero_lane *l = z->lane;
+    l->begun = false;
+    int code = l->threaded ? zero_lane_ready(z, 0) : sum_ready(l, 0, true);
     return code ? code : zero_lane_wait(z, 0);
 }
