@@ -116,10 +116,9 @@ static paper_sums sums_of(const gpt_paper *p, const config *c, const gpt_setting
 {
     const double *seconds = p->plan.seconds, all = (double)p->plan.most_parameters;
     double beside = 2.0 / 3 * (seconds[PAPER_LINEAR] + seconds[PAPER_ROWS]) + seconds[PAPER_BACKWARD];
-    double bucket = (double)c->reduce_bucket_size, words = h->width * h->words;
-    double last = s->run.split_gradients       ? words
-                  : bucket > 0 && bucket < all ? all - bucket * floor(all / bucket)
-                                               : all;
+    double bucket = (double)c->reduce_bucket_size, words = h->width * h->words; /* elements */
+    double cut = bucket > 0 && bucket < all ? bucket : all;
+    double last = s->run.split_gradients ? words : all - cut * floor((all - words) / cut);
     return (paper_sums){.stage = c->zero_stage,
                         .dtype = s->dtype,
                         .steps = p->steps,
