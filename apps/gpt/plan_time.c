@@ -110,8 +110,7 @@ static void attention_time(gpt_paper *p, const gpt_paper_attention *a, bool agai
     p->plan.wire[PAPER_BACKWARD] = steps * a->wire[1];
 }
 
-/* Of products and rows backward is two thirds.  The last of the sums: the embedding's, or what is left of all buckets.
- */
+/* Of products and rows backward is two thirds.  The last of the sums: those with a part of the embedding's. */
 static paper_sums sums_of(const gpt_paper *p, const config *c, const gpt_settings *s, const shape *h)
 {
     const double *seconds = p->plan.seconds, all = (double)p->plan.most_parameters;
