@@ -5,7 +5,7 @@
  * elements from `ready` on are final.  The lane follows in pieces (buckets, or the units of stage 2) that are the same
  * on all ranks, over a group of its own, since a group does one thing at a time.  With overlap, on CPUs it is a thread
  * of this rank; else the caller's thread makes the sums: on GPUs with NCCL they are only enqueued then, on a stream
- * beside. Sums are element by element in the order of the ranks: the same bits as after backward. */
+ * beside.  Sums are element by element in the order of the ranks: the same bits as after backward. */
 #include "train/device_data.h"
 #include "train/group_nccl.h"
 #include "train/zero_parts.h"
@@ -183,8 +183,8 @@ void zero_lane_end(zero *z)
     if (l->running) {
         tell_thread(l, 0, true);
         pthread_join(l->thread, NULL);
-    } else if (l->g && !sum_ready(l, 0, true)) {
-        wait_for_sums(l, 0);
+    } else if (l->g) {
+        zero_lane_drain(z);
     }
     group_destroy(l->g);
     pthread_cond_destroy(&l->moved);
@@ -229,4 +229,27 @@ int zero_lane_finish(zero *z)
     l->begun = false;
     int code = l->threaded ? zero_lane_ready(z, 0) : sum_ready(l, 0, true);
     return code ? code : zero_lane_wait(z, 0);
+}
+
+void zero_lane_drain(zero *z)
+{
+    struct zero_lane *l = z->lane;
+    l->begun = false;
+    if (l->threaded) {
+        tell_thread(l, 0, false);
+        wait_for_thread(l, 0);
+    } else if (!sum_ready(l, 0, false)) {
+        wait_for_sums(l, 0);
+        l->done = 0; /* the last pieces are nobody's */
+    }
+}
+
+void zero_lane_stop(zero *z, int code)
+{
+    struct zero_lane *l = z->lane;
+    l->begun = false;
+    pthread_mutex_lock(&l->lock);
+    l->code = code;
+    failure_copy(l->message);
+    pthread_mutex_unlock(&l->lock);
 }

@@ -104,10 +104,13 @@ int zero_end(zero *z)
 int zero_give_up(zero *z, int code)
 {
     char why[MESSAGE_BYTES];
-    if (!code)
-        return CODE_GOOD;
+    if (!code || !z->lane || !zero_lane_runs(z))
+        return code;
     failure_copy(why);
-    zero_end(z); /* what it says is a consequence at most */
+    if (code == CODE_PEER_DIED || code == CODE_STALLED)
+        zero_lane_stop(z, code);
+    else
+        zero_lane_drain(z);
     failure_set(why);
     return code;
 }
