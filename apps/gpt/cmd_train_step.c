@@ -76,8 +76,8 @@ static int accumulate(training *t, double scale, double *nll, bool *finite, doub
         double part = 0;
         code = training_documents(t, a);
         zero_begin(&t->z, a == steps - 1);
-        code = zero_give_up(&t->z, code ? code : gpt_model_train(t->m, &b, scale, &part));
-        code = zero_give_up(&t->z, group_agree(t->world, code));
+        code = zero_give_up(&t->z, code ? code : gpt_model_train(t->m, &b, scale, &part), false);
+        code = zero_give_up(&t->z, group_agree(t->world, code), true);
         if (!code)
             code = sum_over_tokens(t, &part);
         lap(t, TIMER_MODEL, since);

@@ -104,9 +104,9 @@ int zero_ready(zero *z, size_t first); /* gradients of elements first, first+1, 
 /* Collective over the gradient group, in place of zero_accumulate where the step is given up: gradients are of no use.
  */
 int zero_end(zero *z);
-/* With a code that is not CODE_GOOD the micro-batch is given up: of this rank before the ranks agree on it, since
- * others may wait for its part in sums, and of all of them after that.  Returns code, with its message. */
-int zero_give_up(zero *z, int code);
+/* With a code that is not CODE_GOOD the micro-batch is given up: by this rank before the ranks agree on it, since
+ * others may wait for its part in sums, and by all of them when they have agreed.  Returns code, with its message. */
+int zero_give_up(zero *z, int code, bool agreed);
 /* Collective over the gradient group: after each micro-batch; last: the step's last. */
 int zero_accumulate(zero *z, bool last);
 /* Norm of the whole gradient times scale, over all ranks.  NaN or infinite if the gradient is. */

@@ -235,13 +235,18 @@ void zero_lane_drain(zero *z)
 {
     struct zero_lane *l = z->lane;
     l->begun = false;
-    if (l->threaded) {
+    if (l->threaded)
         tell_thread(l, 0, false);
-        wait_for_thread(l, 0);
-    } else if (!sum_ready(l, 0, false)) {
-        wait_for_sums(l, 0);
-        l->done = 0; /* the last pieces are nobody's */
-    }
+    else
+        sum_ready(l, 0, false); /* the last pieces are nobody's: they begin after the ranks have agreed */
+}
+
+void zero_lane_settle(zero *z)
+{
+    struct zero_lane *l = z->lane;
+    zero_lane_wait(z, 0);
+    if (!l->threaded)
+        l->done = 0;
 }
 
 void zero_lane_stop(zero *z, int code)

@@ -49,9 +49,11 @@ bool zero_lane_runs(const zero *z); /* between zero_lane_begin and zero_lane_fin
 int zero_lane_ready(zero *z, size_t first);
 int zero_lane_wait(zero *z, size_t first); /* until elements from there on are summed, or sums have failed */
 int zero_lane_finish(zero *z);
-/* A step is given up.  Drain: takes part in all sums that ranks begin before they know of it.  Stop: in no more, since
- * a rank is lost. */
+/* A step is given up.  Drain: this rank takes part in all sums that others begin before they know of it; it waits for
+ * them only where the caller's thread makes them.  Settle: until they are done.  Stop: no more of them, since a rank is
+ * lost. */
 void zero_lane_drain(zero *z);
+void zero_lane_settle(zero *z);
 void zero_lane_stop(zero *z, int code);
 
 /* zero_sums.c: sums elements first … first+count-1 over g, a group like the gradient group: at their owners (stages 1

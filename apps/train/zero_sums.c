@@ -101,16 +101,19 @@ int zero_end(zero *z)
     return z->lane && zero_lane_runs(z) ? zero_lane_finish(z) : CODE_GOOD;
 }
 
-int zero_give_up(zero *z, int code)
+int zero_give_up(zero *z, int code, bool agreed)
 {
     char why[MESSAGE_BYTES];
-    if (!code || !z->lane || !zero_lane_runs(z))
+    if (!code || !z->lane)
         return code;
     failure_copy(why);
-    if (code == CODE_PEER_DIED || code == CODE_STALLED)
+    if (code == CODE_PEER_DIED || code == CODE_STALLED) {
         zero_lane_stop(z, code);
-    else
+    } else {
         zero_lane_drain(z);
+        if (agreed)
+            zero_lane_settle(z);
+    }
     failure_set(why);
     return code;
 }

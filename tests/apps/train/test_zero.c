@@ -294,8 +294,8 @@ static int give_up(group *g, void *context)
     for (int again = 0; again < 2 && !code; again++) {
         bool fails = again == 0 && (d->lost || group_rank(g) == 1);
         zero_begin(&z, true);
-        int failed = zero_give_up(&z, fail_in_backward(&z, fails, right));
-        failed = zero_give_up(&z, group_agree(g, failed));
+        int failed = zero_give_up(&z, fail_in_backward(&z, fails, right), false);
+        failed = zero_give_up(&z, group_agree(g, failed), true);
         if (again == 0 && (failed != right || !strstr(failure(), "my own reason")))
             code = (fail)(CODE_INTERNAL, "code %d: %s", failed, failure());
         else if (again == 1)
