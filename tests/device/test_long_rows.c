@@ -66,8 +66,18 @@ static void *to_device(ringx_device device, const void *from, size_t bytes)
 {
     void *there = NULL;
     must(ringx_memory_alloc(device, bytes, &there));
-    if (from)
-        must(ringx_memory_copy(device, there, from, bytes));
+    must(ringx_memory_copy(device, there, from, bytes));
+    return there;
+}
+
+/* What is to be written: NaNs until then. */
+static void *poisoned(ringx_device device, size_t bytes)
+{
+    void *poison = malloc(bytes);
+    assert_non_null(poison);
+    memset(poison, 0xff, bytes);
+    void *there = to_device(device, poison, bytes);
+    free(poison);
     return there;
 }
 
@@ -91,11 +101,11 @@ static void compute(sequence *s, ringx_device device)
     must(ringx_plan_create(&plan, &s->p, &o, comm));
     a.q.data = to_device(device, s->q, 2 * q), a.k.data = to_device(device, s->k, 2 * kv);
     a.v.data = to_device(device, s->v, 2 * kv), a.dout.data = to_device(device, s->dout, 2 * q);
-    a.out.data = to_device(device, NULL, 2 * q), a.dq.data = to_device(device, NULL, 2 * q);
-    a.dk.data = to_device(device, NULL, 2 * kv), a.dv.data = to_device(device, NULL, 2 * kv);
-    a.lse = to_device(device, NULL, 4 * rows);
+    a.out.data = poisoned(device, 2 * q), a.dq.data = poisoned(device, 2 * q);
+    a.dk.data = poisoned(device, 2 * kv), a.dv.data = poisoned(device, 2 * kv);
+    a.lse = poisoned(device, 4 * rows);
     a.workspace_bytes = ringx_plan_workspace(plan);
-    a.workspace = to_device(device, NULL, a.workspace_bytes + 1);
+    a.workspace = poisoned(device, a.workspace_bytes + 1);
     must(ringx_forward(plan, &a));
     must(ringx_backward(plan, &a));
     must(ringx_plan_wait(plan));
