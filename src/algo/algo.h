@@ -18,6 +18,9 @@ ringx_status ringx__algo_find(const char *name, const ringx_algo **algo);
 void ringx__local_forward(ringx_schedule *s, const ringx_geometry *g);
 void ringx__local_backward(ringx_schedule *s, const ringx_geometry *g);
 
+/* Everyone's K,V straight to everyone, for a kernel that awaits them. */
+void ringx__awaited_forward(ringx_schedule *s, const ringx_geometry *g);
+
 /* Between two ranks a gather, two broadcasts and a ring's hop move the same; a hop both ways at once. */
 void ringx__ring_forward(ringx_schedule *s, const ringx_geometry *g);
 void ringx__ring_backward(ringx_schedule *s, const ringx_geometry *g);
@@ -32,16 +35,20 @@ bool ringx__qbcast_direct(int ranks, int lookahead, ringx_dtype wire);
 /* Backwards in which K,V go to the queries, and queries to K,V. */
 void ringx__kvbcast_backward(ringx_schedule *s, const ringx_geometry *g);
 void ringx__queries_backward(ringx_schedule *s, const ringx_geometry *g);
+/* The same with memory for what all others have found of the own dQ, which is added up at once. */
+void ringx__queries_gathered_backward(ringx_schedule *s, const ringx_geometry *g);
 
 /* Between ranks that reach each other alike: is less sent where queries travel? */
 bool ringx__queries_travel(const ringx_geometry *g);
+/* And all of them in one node, beside computation? */
+bool ringx__queries_gather(const ringx_geometry *g);
 
-/* The own tile needs no transfer.  In the first slice it hides that of the others, in a launch of its own or in a
- * kernel that awaits them; where transfers run ahead from slice to slice they have come before, and one kernel for both
- * has no state in memory between them. */
+/* The own tile needs no transfer.  In the first slice it hides that of the others, in a launch of its own; where
+ * transfers run ahead from slice to slice they have come before, and one kernel for both has no state in memory between
+ * them. */
 static inline bool ringx__own_joins(const ringx_geometry *g)
 {
-    return g->joined && g->lookahead > 0 && (g->slice > 0 || g->awaits);
+    return g->joined && g->lookahead > 0 && g->slice > 0;
 }
 
 /* The last slice's own gradients need no transfer either: where the own tile joins they hide that of the others'. */

@@ -3,6 +3,8 @@
  *
  * One level: a slice is one stage, so the gather of slice i+1 runs beside the tiles of slice i; the own tile needs no
  * transfer and runs beside the first gather.
+ * Between GPUs of one node both are other schedules: where a kernel can await keys each rank sends them straight to all
+ * others (awaited.c), and backward queries travel if that is less (qback.c).
  * Two levels: first within the node; between nodes the ranks of equal position gather from each other, and each foreign
  * node's K,V are then gathered within the node, one stage a node.  Backward reduces the same way back.
  *
@@ -193,6 +195,10 @@ static void backward_two_level(ringx_schedule *s, const ringx_geometry *g, gathe
 
 void ringx__kvgather_backward(ringx_schedule *s, const ringx_geometry *g)
 {
+    if (!two_level(g) && ringx__queries_gather(g)) {
+        ringx__queries_gathered_backward(s, g);
+        return;
+    }
     ringx_span *all = ringx__spans(s, 6 * (int64_t)g->ranks);
     if (!all)
         return;

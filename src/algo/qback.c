@@ -10,7 +10,9 @@
  * Tiles are as long as one rank's alone, however many ranks there are.
  *
  * Wire     (N-1)·(Q + O + 2L + dQ): less than (N-1)·(KV + dKV) where a key head has one query head.
- * Memory   O(local): the own queries and lookahead+1 others', 2·lookahead+1 dQ of both, and dK,dV. */
+ * Memory   O(local): the own queries and lookahead+1 others', 2·lookahead+1 dQ of both, and dK,dV.
+ *          gathered: all N-1 parts of the own dQ, which are read once instead of with a sum that is read and written
+ *          at each stage. */
 #include "algo/algo.h"
 
 bool ringx__queries_travel(const ringx_geometry *g)
@@ -21,6 +23,12 @@ bool ringx__queries_travel(const ringx_geometry *g)
     size_t keys = ringx__block_bytes(shape, RINGX_KV, shape->tokens, shape->kv_heads);
     size_t sums = ringx__block_bytes(shape, RINGX_DKV, shape->tokens, shape->kv_heads);
     return g->joined && there + back < keys + sums;
+}
+
+bool ringx__queries_gather(const ringx_geometry *g)
+{
+    return g->lookahead > 0 && g->ranks_per_node == g->ranks && g->ranks <= RINGX_MOST_SUMMED &&
+           ringx__queries_travel(g);
 }
 
 /* The own queries to rank r+i, and those of rank r-i. */
@@ -36,10 +44,13 @@ static ringx_span exchanged(ringx_schedule *s, const ringx_geometry *g, ringx_sp
 }
 
 /* dQ back to its owner; returns what rank r+i has found of the own one. */
-static ringx_span returned(ringx_schedule *s, const ringx_geometry *g, ringx_span dq, int i)
+static ringx_span returned(ringx_schedule *s, const ringx_geometry *g, ringx_span dq, int i, bool gathered)
 {
     bool home = i == g->ranks - 1; /* read a lookahead later than the others: not in their slot */
-    ringx_span own = ringx__block(s, home ? "home" : "partial", home, RINGX_DQ, g->rank);
+    const char *pool = gathered ? "parts" : home ? "home" : "partial";
+    int slots = gathered ? (g->ranks - 1) * (1 + g->lookahead) : 1;
+    ringx_region region = ringx__slot(s, pool, home && !gathered, slots);
+    ringx_span own = ringx__carve(s, &region, RINGX_DQ, g->rank, g->q_head, g->q_heads);
     ringx__exchange_begin(s, home); /* the next slice's queries first */
     ringx__exchange_send(s, dq, ringx__around(g, -i));
     ringx__exchange_receive(s, own, ringx__around(g, i));
@@ -47,7 +58,7 @@ static ringx_span returned(ringx_schedule *s, const ringx_geometry *g, ringx_spa
     return own;
 }
 
-void ringx__queries_backward(ringx_schedule *s, const ringx_geometry *g)
+static void backward(ringx_schedule *s, const ringx_geometry *g, bool gathered)
 {
     bool joins = ringx__own_joins(g), last = ringx__own_last(g, joins);
     ringx__stage(s);
@@ -55,13 +66,14 @@ void ringx__queries_backward(ringx_schedule *s, const ringx_geometry *g)
     ringx_span own = ringx__block(s, "dq", 2, RINGX_DQ, g->rank);
     ringx_span dkv = ringx__block(s, "dkv", 1, RINGX_DKV, g->rank);
     ringx_span packed = ringx__block(s, "qdo own", 1, RINGX_QDO, g->rank);
+    ringx_span parts[RINGX_MOST_SUMMED] = {own};
+    int n = 1;
     ringx__wipe(s, own); /* the first slice's beside delta */
     ringx__pack_early(s, g, packed);
     ringx__clear(s, dkv);
     if (!joins)
         ringx__grad(s, &q, &own, 1, &kv, &dkv, 1);
 
-    ringx_span partial = {.fresh = true};
     for (int i = 1; i < g->ranks; i++) {
         if (!(joins && i == 1))
             ringx__stage(s);
@@ -70,12 +82,22 @@ void ringx__queries_backward(ringx_schedule *s, const ringx_geometry *g)
         int first = joins && !last && i == 1 ? 0 : 1;
         ringx__wipe(s, dqs[1]);
         ringx__grad(s, queries + first, dqs + first, 2 - first, &kv, &dkv, 1);
-        if (!partial.fresh)
-            ringx__add(s, partial, own, 0);
-        partial = returned(s, g, dqs[1], i);
+        if (!gathered && n > 1)
+            ringx__add(s, parts[--n], own, 0);
+        parts[n++] = returned(s, g, dqs[1], i, gathered);
     }
     if (last)
         ringx__grad(s, &q, &own, 1, &kv, &dkv, 1);
     ringx__store(s, dkv);
-    ringx__unpack_sum(s, own, partial, 1);
+    ringx__unpack_sum(s, parts, n, 1);
+}
+
+void ringx__queries_backward(ringx_schedule *s, const ringx_geometry *g)
+{
+    backward(s, g, false);
+}
+
+void ringx__queries_gathered_backward(ringx_schedule *s, const ringx_geometry *g)
+{
+    backward(s, g, true);
 }

@@ -32,7 +32,7 @@ static void next_stage(ringx_schedule *s, bool joins, int i)
 /* The slot into which the K,V of `owner` arrive. */
 static ringx_span arrival(ringx_schedule *s, const ringx_geometry *g, int owner)
 {
-    ringx_region region = ringx__slot(s, "kv", 1, g->awaits && g->cut.slices > 2 ? g->cut.slices : 2);
+    ringx_region region = ringx__slot(s, "kv", 1, 2);
     return ringx__carve(s, &region, RINGX_KV, owner, g->kv_head, g->kv_heads);
 }
 
@@ -59,7 +59,7 @@ static void forward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
     for (int i = 1; i < g->ranks; i++) {
         next_stage(s, ringx__own_joins(g), i);
         kv = hop(s, g, rotated ? first : kv, i, rotated ? i : 1);
-        ringx_span keys[2] = {own, kv}; /* in this order, as in a kernel that awaits the second */
+        ringx_span keys[2] = {own, kv}; /* in this order, as where a kernel awaits the second */
         bool both = ringx__own_joins(g) && i == 1;
         ringx__attend(s, &state, &q, 1, both ? keys : &kv, both ? 2 : 1);
     }
@@ -104,7 +104,7 @@ static void backward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
     if (last)
         ringx__grad(s, &q, &dq, 1, &own, &own_dkv, 1);
     if (g->joined) { /* after what must still travel, and before the next but one slice's is wiped */
-        ringx__unpack_sum(s, own_dkv, travelling, 0);
+        ringx__unpack_sum(s, (ringx_span[]){own_dkv, travelling}, 2, 0);
         ringx__unpack(s, dq, 0);
     } else {
         ringx__store(s, dq);

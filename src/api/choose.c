@@ -124,6 +124,14 @@ static bool one_hop(const ringx_choice *c)
     return any && c->joined && c->layout.ranks == 2;
 }
 
+/* Has a rank room for the keys of all others, who send them straight to it?  Over a network a gather sends less. */
+static bool gathers_keys(const ringx_choice *c)
+{
+    const int ranks = c->layout.ranks;
+    bool all = ringx__choice_is(c, "kvgather") && c->joined && ranks > 2 && c->ranks_per_node == ranks;
+    return c->lookahead > 0 && (one_hop(c) || all);
+}
+
 static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const ringx_shape *shape, int ranks,
                                   int node_ranks, const ringx_preset_entry *preset)
 {
@@ -142,7 +150,8 @@ static ringx_status choose_preset(ringx_choice *c, const ringx_options *o, const
         preset->two_level && ringx__choice_is(c, "kvgather") && c->ranks_per_node > 1 && c->ranks_per_node < ranks;
     c->head_ranks = 1;
     c->joined = c->kernel->device != RINGX_CPU && ranks * RINGX_MAX_RUNS <= MOST_JOINED_RUNS;
-    c->awaits = c->kernel->awaits_keys && one_hop(c) && o->workspace_limit == 0 && o->slices <= RINGX_ARRIVALS;
+    c->awaits =
+        c->kernel->awaits_keys && gathers_keys(c) && o->workspace_limit == 0 && o->slices <= ringx__most_awaited(ranks);
     c->early = c->kernel->tells_keys && one_hop(c) && c->lookahead > 0 && c->wire == RINGX_F32 && !o->deterministic;
     if (ringx__choice_is(c, "headswap"))
         c->head_ranks =
@@ -233,6 +242,8 @@ ringx_status ringx__choice_schedule(ringx_schedule *schedule, const ringx_choice
     ringx_emit emit = backward ? c->algo->backward : c->algo->forward;
     if (c->layout.ranks == 1)
         emit = backward ? ringx__local_backward : ringx__local_forward;
+    else if (geometry.awaits)
+        emit = ringx__awaited_forward;
     else if (one_hop(c))
         emit = backward ? ringx__ring_backward : ringx__ring_forward;
     return ringx__schedule_build(schedule, emit, &geometry, backward);

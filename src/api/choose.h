@@ -32,6 +32,9 @@ static inline bool ringx__choice_is(const ringx_choice *choice, const char *algo
     return strcmp(choice->algo->name, algorithm) == 0;
 }
 
+/* The most slices of a forward whose one kernel awaits the keys of all other ranks, two or more in all. */
+int ringx__most_awaited(int ranks);
+
 /* Sets slices, forward and backward; all else has been chosen. */
 void ringx__choose_slices(ringx_choice *choice, const ringx_options *options, const ringx_shape *shape, int ranks);
 

@@ -11,38 +11,88 @@
 #include "api/steps.h"
 #include "comm/peer.h"
 
-/* Is a pass nothing but attends that each need one exchange more, and transfers that wait for none of them? */
+static const ringx_step *step_at(const ringx_schedule *s, int lane, size_t place)
+{
+    return &s->steps[s->lane_step[lane][place]];
+}
+
+static bool arrives(const ringx_operand *o)
+{
+    return o->kind == RINGX_KV && o->buffer != RINGX_USER && o->bytes > 0;
+}
+
+/* Is a pass nothing but attends, each of which is all of its queries, and exchanges that wait for none of them? */
 static bool can_fuse(const ringx_schedule *s)
 {
-    const size_t attends = s->lane_count[RINGX_COMPUTE_LANE];
-    if (!s->geometry.awaits || attends == 0 || attends > RINGX_ARRIVALS)
+    size_t exchanges = 0;
+    if (!s->geometry.awaits || s->lane_count[RINGX_COMPUTE_LANE] == 0)
         return false;
-    for (size_t i = 0; i < attends; i++) {
-        const ringx_step *step = &s->steps[s->lane_step[RINGX_COMPUTE_LANE][i]];
-        uint32_t before = i ? s->lane_wait[RINGX_COMPUTE_LANE][i - 1] : 0;
-        if (step->op != RINGX_ATTEND || !step->fresh || !step->final || step->wait <= before)
-            return false;
-        if (s->steps[s->lane_step[RINGX_COMM_LANE][step->wait - 1]].op != RINGX_EXCHANGE)
+    for (size_t i = 0; i < s->lane_count[RINGX_COMPUTE_LANE]; i++) {
+        const ringx_step *step = step_at(s, RINGX_COMPUTE_LANE, i);
+        if (step->op != RINGX_ATTEND || !step->fresh || !step->final)
             return false;
     }
     for (size_t i = 0; i < s->lane_count[RINGX_COMM_LANE]; i++) {
-        uint8_t op = s->steps[s->lane_step[RINGX_COMM_LANE][i]].op;
-        if (s->lane_wait[RINGX_COMM_LANE][i] > 0 || (op != RINGX_EXCHANGE && op != RINGX_PACK))
+        const ringx_step *step = step_at(s, RINGX_COMM_LANE, i);
+        if (step->wait > 0 || (step->op != RINGX_EXCHANGE && step->op != RINGX_PACK))
             return false;
+        exchanges += step->op == RINGX_EXCHANGE;
     }
+    return exchanges > 0 && exchanges <= RINGX_ARRIVALS;
+}
+
+/* The exchange that brings a block; its place among the steps that are sent, from 1; 0: none. */
+static uint8_t word_of(const ringx_program *p, const ringx_operand *block)
+{
+    const ringx_schedule *s = &p->schedule;
+    for (size_t i = 0; i < s->lane_count[RINGX_COMM_LANE]; i++) {
+        const ringx_step *step = step_at(s, RINGX_COMM_LANE, i);
+        for (uint32_t j = 0; j < step->operands; j++) {
+            const ringx_operand *o = &s->operands[step->operand + j];
+            if (step->op == RINGX_EXCHANGE && o->mode == RINGX_OUT_ && ringx__same_place(o, block))
+                return p->fusion.word[s->lane_step[RINGX_COMM_LANE][i]];
+        }
+    }
+    return 0;
+}
+
+/* A word for each exchange, and for each block of others' keys that of the exchange which brings it. */
+static bool assign_words(ringx_program *p)
+{
+    const ringx_schedule *s = &p->schedule;
+    ringx_fusion *f = &p->fusion;
+    size_t words = 0;
+    for (size_t i = 0; i < s->lane_count[RINGX_COMM_LANE]; i++)
+        if (step_at(s, RINGX_COMM_LANE, i)->op == RINGX_EXCHANGE)
+            f->word[s->lane_step[RINGX_COMM_LANE][i]] = (uint8_t)++words;
+    for (size_t i = 0; i < s->lane_count[RINGX_COMPUTE_LANE]; i++) {
+        const ringx_step *step = step_at(s, RINGX_COMPUTE_LANE, i);
+        for (uint32_t j = step->operand; j < step->operand + step->operands; j++)
+            if (arrives(&s->operands[j]) && !(f->arrival[j] = word_of(p, &s->operands[j])))
+                return false;
+    }
+    f->words = words;
     return true;
 }
 
-/* A query run sees a key run: of own keys, then of the keys of each attend. */
+static size_t live_keys(const ringx_schedule *s, const ringx_run *query, int owner, uint8_t *live)
+{
+    ringx_run key[RINGX_MAX_RUNS];
+    int count = ringx__layout_runs(s->geometry.layout, owner, key);
+    for (int j = 0; j < count; j++)
+        live[j] = ringx__mask_live(&s->geometry.shape->mask, query, &key[j]);
+    return (size_t)count;
+}
+
+/* A query run sees a key run: of own keys, then of those that arrive for each attend. */
 static size_t live_of(const ringx_schedule *s, const ringx_run *query, uint8_t *live)
 {
-    const ringx_geometry *g = &s->geometry;
-    size_t n = 0;
-    for (size_t i = 0; i <= s->lane_count[RINGX_COMPUTE_LANE]; i++) {
-        ringx_run key[RINGX_MAX_RUNS];
-        int count = ringx__layout_runs(g->layout, i == 0 ? g->rank : 1 - g->rank, key);
-        for (int j = 0; j < count; j++)
-            live[n++] = ringx__mask_live(&g->shape->mask, query, &key[j]);
+    size_t n = live_keys(s, query, s->geometry.rank, live);
+    for (size_t i = 0; i < s->lane_count[RINGX_COMPUTE_LANE]; i++) {
+        const ringx_step *step = step_at(s, RINGX_COMPUTE_LANE, i);
+        for (uint32_t j = step->operand; j < step->operand + step->operands; j++)
+            if (arrives(&s->operands[j]))
+                n += live_keys(s, query, s->operands[j].owner, live + n);
     }
     return n;
 }
@@ -70,33 +120,31 @@ ringx_status ringx__fusion_prepare(ringx_program *p)
 {
     const ringx_schedule *s = &p->schedule;
     ringx_fusion *f = &p->fusion;
-    const size_t attends = s->lane_count[RINGX_COMPUTE_LANE];
     if (!can_fuse(s))
         return RINGX_OK;
-    size_t runs = (attends + 1) * RINGX_MAX_RUNS;
+    size_t runs = (s->n_operands + 1) * RINGX_MAX_RUNS; /* at most */
     f->word = calloc(s->n_steps, sizeof *f->word);
+    f->arrival = calloc(s->n_operands, sizeof *f->arrival);
     f->live = calloc(RINGX_MAX_RUNS * runs, 1);
     f->key = calloc(runs, sizeof *f->key);
     f->places = calloc(2 * s->lane_count[RINGX_COMM_LANE], sizeof *f->places);
-    if (!f->word || !f->live || !f->key || !f->places)
-        RINGX_FAIL(RINGX_NO_MEMORY, "no memory to fuse %zu steps", attends);
-    for (size_t i = 0; i < attends; i++) {
-        uint32_t wait = s->lane_wait[RINGX_COMPUTE_LANE][i];
-        f->word[s->lane_step[RINGX_COMM_LANE][wait - 1]] = (uint8_t)(i + 1);
-    }
+    if (!f->word || !f->arrival || !f->live || !f->key || !f->places)
+        RINGX_FAIL(RINGX_NO_MEMORY, "no memory to make one kernel of %zu steps", s->n_steps);
+    if (!assign_words(p))
+        return RINGX_OK;
     ringx_run query[RINGX_MAX_RUNS];
     int count = ringx__layout_runs(s->geometry.layout, s->geometry.rank, query);
     size_t n = 0;
     for (int i = 0; i < count; i++)
         n += live_of(s, &query[i], f->live + n);
     keep_exchanges(p, f);
-    f->words = attends;
     return RINGX_OK;
 }
 
 void ringx__fusion_free(ringx_fusion *f)
 {
     free(f->word);
+    free(f->arrival);
     free(f->live);
     free(f->key);
     free(f->places);

@@ -13,12 +13,13 @@ typedef struct ringx_pairs { /* of one ATTEND or GRAD step: which (query run, ke
 } ringx_pairs;
 
 typedef struct ringx_fusion { /* the attends of a pass as one kernel (fusion.c) */
-    size_t words;             /* that tell it what has arrived, one an attend; 0: cannot be */
+    size_t words;             /* that tell it what has arrived, one an exchange; 0: cannot be */
     bool on;                  /* in the pass under way */
     bool unmeasured;          /* its waits are not in the timing yet */
     ringx_track track;        /* only the first attend, which waits for nothing, and what transfers */
     uint32_t *places;         /* its transfers and their waits */
-    uint8_t *word;            /* by step: one more than the word of the attend that needs no later transfer; 0: none */
+    uint8_t *word;            /* by step: of an exchange, one more than its word; else 0 */
+    uint8_t *arrival;         /* by operand: of keys that arrive, one more than their exchange's word; else 0 */
     uint8_t *live;            /* [query runs][key runs] */
     ringx_key_slice *key;     /* room for its key slices */
     ringx_job job;            /* of the pass under way, if on */

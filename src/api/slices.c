@@ -8,8 +8,8 @@
 enum { MOST_SLICES = 4, MOST_SLICED_RANKS = 4 };
 
 /* Slices whose tiles are all of one kernel: their transfers follow each other, first of few heads, which the first
- * tiles need soon, then of ever more. */
-enum { MOST_AWAITED = 6 };
+ * tiles need soon, then of ever more.  The kernel knows so many runs of keys, own ones too. */
+enum { MOST_AWAITED = 6, AWAITED_RUNS = 64 };
 
 /* Rows of a CUDA kernel's tile; tiles that one slice's share of the heads should have. */
 enum { TILE_ROWS = 128, LEAST_TILES = 2000 };
@@ -61,7 +61,10 @@ static ringx_slicing forward_by_tiles(const ringx_choice *c, const ringx_shape *
 
 static ringx_slicing backward_by_length(const ringx_choice *c, const ringx_shape *shape, int ranks)
 {
-    return (ringx_slicing){.slices = c->slices, .taper = shape->tokens / ranks * shape->group < LONG_TILES};
+    ringx_geometry g = ringx__choice_geometry(c, shape, 0);
+    bool stages = ringx__choice_is(c, "kvgather") && !c->two_level && ringx__queries_gather(&g);
+    return (ringx_slicing){.slices = stages && ranks > MOST_SLICED_RANKS ? 1 : c->slices,
+                           .taper = shape->tokens / ranks * shape->group < LONG_TILES};
 }
 
 /* ---- two GPUs: by what launches and transfers cost ----
@@ -236,10 +239,16 @@ static ringx_slicing weigh_backward(const ringx_choice *c, const ringx_shape *sh
     return best.cut;
 }
 
-static ringx_slicing awaited(const ringx_shape *shape)
+int ringx__most_awaited(int ranks)
+{
+    int most = (AWAITED_RUNS / RINGX_MAX_RUNS - 1) / (ranks - 1);
+    return most < MOST_AWAITED ? most : MOST_AWAITED;
+}
+
+static ringx_slicing awaited(const ringx_shape *shape, int ranks)
 {
     ringx_slicing cut = {.slices = 1, .taper = true};
-    while (cut.slices < MOST_AWAITED && INT64_C(1) << cut.slices <= shape->kv_heads)
+    while (cut.slices < ringx__most_awaited(ranks) && INT64_C(1) << cut.slices <= shape->kv_heads)
         cut.slices++;
     return cut;
 }
@@ -251,7 +260,10 @@ void ringx__choose_slices(ringx_choice *c, const ringx_options *o, const ringx_s
     if (!c->joined || o->slices || o->workspace_limit || ringx__choice_is(c, "headswap") || c->lookahead == 0 ||
         ranks == 1)
         return;
-    c->forward = ranks > 2 ? forward_by_tiles(c, shape, ranks) : c->awaits ? awaited(shape) : weigh_forward(c, shape);
+    if (c->awaits)
+        c->forward = awaited(shape, ranks);
+    else
+        c->forward = ranks > 2 ? forward_by_tiles(c, shape, ranks) : weigh_forward(c, shape);
     c->backward = ranks == 2 ? weigh_backward(c, shape) : backward_by_length(c, shape, ranks);
     c->slices = c->forward.slices > c->backward.slices ? c->forward.slices : c->backward.slices;
 }

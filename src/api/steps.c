@@ -29,16 +29,19 @@ ringx_status ringx__step_store(const ringx_execution *e, const ringx_operand *fr
                      ringx__view_of(e, to, 1), shape->dtype, threads, stream);
 }
 
-ringx_status ringx__step_store_sum(const ringx_execution *e, const ringx_operand *a, const ringx_operand *to,
-                                   void *stream)
+ringx_status ringx__step_store_sum(const ringx_execution *e, const ringx_operand *a, int count, void *stream)
 {
     const ringx_plan *plan = e->plan;
     const ringx_shape *shape = &plan->shape;
-    for (int part = 0; part < (to->kind == RINGX_DQ ? 1 : 2); part++)
+    const ringx_operand *to = a + count;
+    ringx_view from[RINGX_MOST_SUMMED];
+    for (int part = 0; part < (to->kind == RINGX_DQ ? 1 : 2); part++) {
+        for (int i = 0; i < count; i++)
+            from[i] = ringx__view_of(e, a + i, part);
         RINGX_TRY(plan->rowops->copy_sum(shape, tokens_of(plan, to), to->heads,
-                                         part ? shape->value_dim : shape->head_dim, ringx__view_of(e, a, part),
-                                         ringx__view_of(e, a + 1, part), ringx__view_of(e, to, part), shape->dtype,
-                                         stream));
+                                         part ? shape->value_dim : shape->head_dim, from, count,
+                                         ringx__view_of(e, to, part), shape->dtype, stream));
+    }
     return RINGX_OK;
 }
 

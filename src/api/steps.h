@@ -73,9 +73,8 @@ static inline cursor operands_of(const ringx_execution *e, const ringx_step *ste
 ringx_status ringx__step_clear(const ringx_execution *e, const ringx_operand *o, void *stream);
 ringx_status ringx__step_store(const ringx_execution *e, const ringx_operand *from, const ringx_operand *to,
                                int threads, void *stream);
-/* The sum of two blocks from a on: dQ, or dK,dV. */
-ringx_status ringx__step_store_sum(const ringx_execution *e, const ringx_operand *a, const ringx_operand *to,
-                                   void *stream);
+/* The sum of so many blocks, dQ or dK,dV, to the one behind them. */
+ringx_status ringx__step_store_sum(const ringx_execution *e, const ringx_operand *a, int count, void *stream);
 ringx_status ringx__step_pack(const ringx_execution *e, uint32_t step, void *stream);
 ringx_status ringx__step_tiles(const ringx_execution *e, uint32_t step, void *stream);
 /* The last two grads of a pass as one job. */

@@ -58,13 +58,24 @@ struct ringx_study {
     bool forward_only;
 };
 
+/* What ranks discover when they run is on paper the machine's. */
+static ringx_status ranks_of_node(const ringx_options *o, int ranks, int *per_node)
+{
+    ringx_machine machine;
+    RINGX_TRY(ringx__machine_load(&machine, o->machine));
+    *per_node = machine.ranks_per_node > 0 && machine.ranks_per_node < ranks ? (int)machine.ranks_per_node : ranks;
+    return RINGX_OK;
+}
+
 static ringx_status study_choose(ringx_study *study, const ringx_problem *problem, const ringx_options *o)
 {
     RINGX_TRY(ringx__shape_create(&study->shape, problem));
     RINGX_TRY(ringx__options_check(o, &study->shape, study->ranks, true));
     study->forward_only = o->forward_only;
-    return ringx__choose(&study->choice, o, &study->shape, study->ranks, o->ranks_per_node ? o->ranks_per_node : 1,
-                         true);
+    int per_node = o->ranks_per_node;
+    if (!per_node)
+        RINGX_TRY(ranks_of_node(o, study->ranks, &per_node));
+    return ringx__choose(&study->choice, o, &study->shape, study->ranks, per_node, true);
 }
 
 ringx_status ringx_study_create(ringx_study **study, const ringx_problem *problem, const ringx_options *options,

@@ -112,7 +112,8 @@ void ringx__fused_job(const ringx_execution *e, ringx_job *job)
 {
     const ringx_plan *plan = e->plan;
     const ringx_schedule *s = &e->program->schedule;
-    ringx_key_slice *key = e->program->fusion.key;
+    const ringx_fusion *fusion = &e->program->fusion;
+    ringx_key_slice *key = fusion->key;
     const uint32_t *words = ringx__peer_words(plan->data);
     const ringx_step *first = &s->steps[s->lane_step[RINGX_COMPUTE_LANE][0]];
     cursor own = operands_of(e, first, KIND(RINGX_KV));
@@ -127,7 +128,7 @@ void ringx__fused_job(const ringx_execution *e, ringx_job *job)
             for (; at < n; at++) {
                 key[at].head = o->head;
                 key[at].heads = o->heads;
-                key[at].arrived = words + i;
+                key[at].arrived = words + fusion->arrival[o - s->operands] - 1;
             }
         }
     }
@@ -136,7 +137,7 @@ void ringx__fused_job(const ringx_execution *e, ringx_job *job)
                        .kv_heads = plan->shape.kv_heads,
                        .query = e->program->query,
                        .key = key,
-                       .live = e->program->fusion.live,
+                       .live = fusion->live,
                        .queries = fill_queries(e, first),
                        .keys = n,
                        .fresh = true,

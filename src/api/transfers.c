@@ -132,8 +132,8 @@ ringx_status ringx__step_transfer(const ringx_execution *e, uint32_t number, voi
     if (step->op == RINGX_WIPE)
         return ringx__step_clear(e, a, stream);
     if (step->op == RINGX_UNPACK)
-        return step->operands == 3 ? ringx__step_store_sum(e, a, a + 2, stream)
-                                   : ringx__step_store(e, a, a + 1, 1, stream);
+        return step->operands > 2 ? ringx__step_store_sum(e, a, (int)step->operands - 1, stream)
+                                  : ringx__step_store(e, a, a + 1, 1, stream);
     if (step->op == RINGX_CONVERT)
         return plan->rowops->convert(elements(e, a), address(e, a), wire_type(plan, a), address(e, a + 1),
                                      wire_type(plan, a + 1), 1, stream);

@@ -34,7 +34,7 @@ ringx_status ringx__peer_attach(ringx_comm *peer, const ringx_call *call);
  * say how long it waited in a forward.  They are cleared, in the stream, before any transfer of a pass (the number of
  * a forward's).  A word that is announced is set at the end of the next call; one that is held for is awaited by the
  * stream before the next call. */
-enum { RINGX_ARRIVALS = 8 };
+enum { RINGX_ARRIVALS = 32 };
 uint32_t *ringx__peer_words(const ringx_comm *peer);
 uint64_t *ringx__peer_waited(const ringx_comm *peer);
 ringx_status ringx__peer_expect(ringx_comm *peer, void *stream);

@@ -206,30 +206,45 @@ __global__ void copy_tokens8(I all, I eights, I tokens, ringx_view from, ringx_v
     }
 }
 
-template <typename To> __global__ void copy_sums(geometry g, ringx_view a, ringx_view b, ringx_view to)
+struct summed_list {
+    ringx_view view[RINGX_MOST_SUMMED];
+    int count;
+};
+
+template <typename To> __global__ void copy_sums(geometry g, summed_list list, ringx_view to)
 {
     int lane = threadIdx.x % 32;
     FOR_MY_ROWS(g, i)
     {
-        for (int64_t d = lane; d < g.dim; d += 32)
-            row_of<To>(to, i)[d] = ringx_number<To>::down(row_of<float>(a, i)[d] + row_of<float>(b, i)[d]);
+        for (int64_t d = lane; d < g.dim; d += 32) {
+            float sum = row_of<float>(list.view[0], i)[d];
+            for (int k = 1; k < list.count; k++)
+                sum += row_of<float>(list.view[k], i)[d];
+            row_of<To>(to, i)[d] = ringx_number<To>::down(sum);
+        }
     }
 }
 
-template <typename To> __global__ void copy_sums8(geometry g, int lanes, ringx_view a, ringx_view b, ringx_view to)
+template <typename To> __global__ void copy_sums8(geometry g, int lanes, summed_list list, ringx_view to)
 {
     int64_t each = blockDim.x / lanes;
     for (int64_t row = (int64_t)blockIdx.x * each + threadIdx.x / lanes; row < g.rows; row += gridDim.x * each) {
         row_index i;
         my_row(g, row, &i);
         for (int64_t d = 8 * (threadIdx.x % lanes); d < g.dim; d += 8 * lanes) {
-            eight<float> x = *(const eight<float> *)(row_of<float>(a, i) + d),
-                         y = *(const eight<float> *)(row_of<float>(b, i) + d);
-            eight<To> sum;
+            eight<float> sum = *(const eight<float> *)(row_of<float>(list.view[0], i) + d);
+#pragma unroll 4
+            for (int k = 1; k < list.count; k++) {
+                eight<float> x = *(const eight<float> *)(row_of<float>(list.view[k], i) + d);
+#pragma unroll
+                for (int e = 0; e < 8; e++)
+                    sum.x[e] += x.x[e];
+            }
+            eight<To> rounded;
 #pragma unroll
             for (int e = 0; e < 8; e++)
-                sum.x[e] = ringx_number<To>::down(x.x[e] + y.x[e]);
-            *(eight<To> *)(row_of<To>(to, i) + d) = sum;
+                rounded.x[e] = ringx_number<To>::down(sum.x[e]);
+            *(eight<To> *)(row_of<To>(to, i) + d) = rounded;
         }
     }
 }
@@ -430,26 +445,33 @@ ringx_status copy(const ringx_shape *shape, int64_t tokens, int64_t heads, int64
     return copy_from<__half>(g, from, to, to_type, s);
 }
 
-template <typename T> ringx_status sum_as(const geometry &g, ringx_view a, ringx_view b, ringx_view to, cudaStream_t s)
+template <typename T> ringx_status sum_as(const geometry &g, const summed_list &list, ringx_view to, cudaStream_t s)
 {
     int lanes = lanes_of(g.dim);
-    if (g.dim % 8 == 0 && eights(a, 4) && eights(b, 4) && eights(to, sizeof(T)))
-        RINGX_CUDA_TRY(ringx__cuda_launch(copy_sums8<T>, grid_of(g.rows, 256 / lanes), 256, 0, s, g, lanes, a, b, to));
+    bool whole = g.dim % 8 == 0 && eights(to, sizeof(T));
+    for (int k = 0; k < list.count; k++)
+        whole = whole && eights(list.view[k], sizeof(float));
+    if (whole)
+        RINGX_CUDA_TRY(ringx__cuda_launch(copy_sums8<T>, grid_of(g.rows, 256 / lanes), 256, 0, s, g, lanes, list, to));
     else
-        RINGX_CUDA_TRY(ringx__cuda_launch(copy_sums<T>, grid_of(g.rows, WARPS), WARPS * 32, 0, s, g, a, b, to));
+        RINGX_CUDA_TRY(ringx__cuda_launch(copy_sums<T>, grid_of(g.rows, WARPS), WARPS * 32, 0, s, g, list, to));
     return RINGX_OK;
 }
 
-ringx_status copy_sum(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view a, ringx_view b,
-                      ringx_view to, ringx_dtype to_type, void *stream)
+ringx_status copy_sum(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, const ringx_view *from,
+                      int count, ringx_view to, ringx_dtype to_type, void *stream)
 {
     geometry g = geometry_of(shape, tokens, heads, dim);
     cudaStream_t s = (cudaStream_t)stream;
+    summed_list list = {};
     if (g.rows == 0 || dim == 0)
         return RINGX_OK;
+    for (int k = 0; k < count; k++)
+        list.view[k] = from[k];
+    list.count = count;
     if (to_type == RINGX_F32)
-        return sum_as<float>(g, a, b, to, s);
-    return to_type == RINGX_BF16 ? sum_as<__nv_bfloat16>(g, a, b, to, s) : sum_as<__half>(g, a, b, to, s);
+        return sum_as<float>(g, list, to, s);
+    return to_type == RINGX_BF16 ? sum_as<__nv_bfloat16>(g, list, to, s) : sum_as<__half>(g, list, to, s);
 }
 
 ringx_status copy_rows(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_rows from, ringx_rows to, int,

@@ -123,9 +123,10 @@ typedef struct ringx_rowops {
     /* to = from over dim elements of dtypes; converts, rounding to nearest even */
     ringx_status (*copy)(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view from,
                          ringx_dtype from_type, ringx_view to, ringx_dtype to_type, int threads, void *stream);
-    /* to = a + b over dim elements; a and b are float.  NULL on CPUs. */
-    ringx_status (*copy_sum)(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim, ringx_view a,
-                             ringx_view b, ringx_view to, ringx_dtype to_type, void *stream);
+    /* to = from[0] + … + from[count - 1], in this order, over dim elements; from is float, count 1 …
+     * RINGX_MOST_SUMMED.  NULL on CPUs. */
+    ringx_status (*copy_sum)(const ringx_shape *shape, int64_t tokens, int64_t heads, int64_t dim,
+                             const ringx_view *from, int count, ringx_view to, ringx_dtype to_type, void *stream);
     ringx_status (*copy_rows)(const ringx_shape *shape, int64_t tokens, int64_t heads, ringx_rows from, ringx_rows to,
                               int threads, void *stream);
     /* to[i] = from[i] for count elements of the types given; rounds to nearest even */

@@ -163,12 +163,13 @@ void ringx__unpack(ringx_schedule *s, ringx_span from, int shift)
     operand(s, ringx__user_heads(s, (ringx_kind)from.block.kind, from.block.head, from.block.heads), RINGX_OUT_, -1);
 }
 
-void ringx__unpack_sum(ringx_schedule *s, ringx_span a, ringx_span b, int shift)
+void ringx__unpack_sum(ringx_schedule *s, const ringx_span *blocks, int count, int shift)
 {
+    const ringx_operand *o = &blocks[0].block;
     begin(s, RINGX_UNPACK, shift);
-    operand(s, a, RINGX_IN, -1);
-    operand(s, b, RINGX_IN, -1);
-    operand(s, ringx__user_heads(s, (ringx_kind)a.block.kind, a.block.head, a.block.heads), RINGX_OUT_, -1);
+    for (int i = 0; i < count; i++)
+        operand(s, blocks[i], RINGX_IN, -1);
+    operand(s, ringx__user_heads(s, (ringx_kind)o->kind, o->head, o->heads), RINGX_OUT_, -1);
 }
 
 void ringx__broadcast(ringx_schedule *s, ringx_span block, int root)

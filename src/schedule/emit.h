@@ -34,7 +34,8 @@ ringx_span *ringx__spans(ringx_schedule *s, int64_t count);
 void ringx__pack(ringx_schedule *s, ringx_span to);
 void ringx__pack_first(ringx_schedule *s, ringx_span to); /* before all other communication: to a slot never used */
 void ringx__unpack(ringx_schedule *s, ringx_span from, int shift);
-void ringx__unpack_sum(ringx_schedule *s, ringx_span a, ringx_span b, int shift); /* for devices that join */
+/* Of RINGX_MOST_SUMMED blocks at most, in their order; for devices that join. */
+void ringx__unpack_sum(ringx_schedule *s, const ringx_span *blocks, int count, int shift);
 void ringx__broadcast(ringx_schedule *s, ringx_span block, int root);
 /* own: this rank's contribution; it may be its place among the blocks. */
 void ringx__allgather(ringx_schedule *s, int group, ringx_span own, const ringx_span *blocks, int count);

@@ -92,28 +92,29 @@ static ringx_status pack(ringx_prover *p, int rank, uint32_t step, const ringx_o
     return RINGX_OK;
 }
 
-/* UNPACK of two: their sum becomes the same of the caller's tensors. */
-static ringx_status unpack_sum(ringx_prover *p, int rank, uint32_t step, const ringx_operand *o)
+/* UNPACK of several: their sum becomes the same of the caller's tensors. */
+static ringx_status unpack_sum(ringx_prover *p, int rank, uint32_t step, const ringx_operand *o, uint32_t n)
 {
-    if (p->schedules[rank]->steps[step].op != RINGX_UNPACK || !is_one_of(o[2].kind, RINGX_DQ, RINGX_DKV, RINGX_DKV) ||
-        o[2].buffer != RINGX_USER || o[2].mode != RINGX_OUT_)
+    const ringx_operand *to = &o[n - 1];
+    if (n - 1 > RINGX_MOST_SUMMED || p->schedules[rank]->steps[step].op != RINGX_UNPACK ||
+        !is_one_of(to->kind, RINGX_DQ, RINGX_DKV, RINGX_DKV) || to->buffer != RINGX_USER || to->mode != RINGX_OUT_)
         return malformed(p, rank, step);
     uint64_t sum = 0;
-    for (int i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < n - 1; i++) {
         ringx_cell *found;
-        if (o[i].buffer == RINGX_USER || o[i].mode != RINGX_IN || !ringx__same_block(&o[i], &o[2]))
+        if (o[i].buffer == RINGX_USER || o[i].mode != RINGX_IN || !ringx__same_block(&o[i], to))
             return malformed(p, rank, step);
         RINGX_TRY(ringx__paper_read(p, rank, step, &o[i], &found));
         sum = ringx__field_add(sum, found->sum);
     }
-    return deliver(p, rank, step, &o[2], sum);
+    return deliver(p, rank, step, to, sum);
 }
 
 /* UNPACK, STORE: a block becomes the same of the caller's tensors. */
 static ringx_status unpack(ringx_prover *p, int rank, uint32_t step, const ringx_operand *o, uint32_t n)
 {
-    if (n == 3)
-        return unpack_sum(p, rank, step, o);
+    if (n > 2)
+        return unpack_sum(p, rank, step, o, n);
     if (n != 2 || !is_one_of(o[0].kind, RINGX_OUT, RINGX_DQ, RINGX_DKV) || o[0].buffer == RINGX_USER ||
         o[0].mode != RINGX_IN || o[1].buffer != RINGX_USER || o[1].mode != RINGX_OUT_ ||
         !ringx__same_block(&o[0], &o[1]))

@@ -52,7 +52,7 @@ typedef enum ringx_op {
     RINGX_REDUCE,         /* in: block; out: block (root only).  STATE: acc and l only */
     RINGX_REDUCE_SCATTER, /* in: one block a member, in group order; out: own block */
     RINGX_ALLREDUCE_MAX,  /* in: m of STATE; out: TOP */
-    RINGX_UNPACK,         /* in: block, or two of DQ or DKV, whose sum it is; out: user.  OUT, DQ, DKV */
+    RINGX_UNPACK,         /* in: block, or several of DQ or DKV, whose sum it is; out: user.  OUT, DQ, DKV */
     RINGX_CONVERT,        /* in: block; out: the same block, one of the two narrow */
     RINGX_WIPE,           /* as CLEAR, on the communication lane */
     /* computation lane */
@@ -122,8 +122,7 @@ typedef struct ringx_geometry { /* what an algorithm may know */
     int slice; /* which one of cut this call writes */
     ringx_slicing cut;
     bool joined; /* the own tile goes with the first arrival if it need not hide it */
-    bool awaits; /* forward: one kernel does the tiles of all slices and waits for what arrives: the own tile always
-                    goes with the first arrival, and every slice has slots of its own */
+    bool awaits; /* forward: one kernel does the tiles of all slices and waits for what arrives */
     int32_t kv_head, kv_heads, q_head, q_heads; /* the slice's heads */
     ringx_dtype wire;                           /* of partial results on the wire */
     int32_t parts; /* headswap: pieces each kv head's query group is cut into; depends on no slicing */

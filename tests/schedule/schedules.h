@@ -64,6 +64,8 @@ static inline ringx_status world_build(world *w)
     if (!w->schedules || !w->list)
         RINGX_FAIL(RINGX_NO_MEMORY, "no memory for %d schedules", w->ranks);
     ringx_emit emit = w->backward ? algo->backward : algo->forward;
+    if (w->awaits && !w->backward)
+        emit = ringx__awaited_forward;
     if (w->ranks == 1)
         emit = w->backward ? ringx__local_backward : ringx__local_forward;
     for (int r = 0; r < w->ranks; r++) {

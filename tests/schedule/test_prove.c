@@ -65,10 +65,14 @@ static void try_world(world *w, char *text, size_t bytes)
     else if (proof.steps == 0 || proof.workspace_bytes != w->schedules[0].workspace_bytes)
         wrong = w->problem.tokens > w->ranks && proof.steps == 0 ? "no steps" : NULL;
     if (wrong)
-        snprintf(
-            text, bytes, "%s, %s, %d ranks, %lld tokens, lookahead %d, %d slices%s%s, %d head ranks, %d a node: %s",
-            w->preset->name, w->backward ? "backward" : "forward", w->ranks, (long long)w->problem.tokens, w->lookahead,
-            w->slices, w->taper ? " tapered" : "", w->joined ? " joined" : "", w->head_ranks, w->ranks_per_node, wrong);
+        snprintf(text, bytes,
+                 "%s, %s, %d ranks, %lld tokens, lookahead %d, %d slices%s%s, %d head ranks, %d a node: %s",
+                 w->preset->name, w->backward ? "backward" : "forward", w->ranks, (long long)w->problem.tokens,
+                 w->lookahead, w->slices, w->taper ? " tapered" : "",
+                 w->awaits   ? " awaited"
+                 : w->joined ? " joined"
+                             : "",
+                 w->head_ranks, w->ranks_per_node, wrong);
     world_free(w);
 }
 
@@ -86,6 +90,7 @@ static void every_preset_at(size_t preset, int ranks, char *text, size_t bytes)
             w.wire = turn % 5 == 0 ? RINGX_BF16 : RINGX_F32;
             w.taper = (turn + ranks / 3) % 2;
             w.joined = turn / 2 % 2;
+            w.awaits = w.joined && ranks <= 12 && (turn + ranks) % 3 == 0;
             w.problem.kv_heads = (ranks + 2 * i) % 3 ? w.problem.kv_heads : w.problem.q_heads;
             int but_one = (int)w.problem.kv_heads - 1; /* of two slices the last has one head */
             w.first = turn % 4 == 1 && w.slices > 1 ? but_one / (w.slices - 1) : 0;
