@@ -418,7 +418,8 @@ bool ringx__peer_carries(const ringx_comm *peer, bool broadcasts)
 
 bool ringx__peer_runs_beside(const ringx_comm *peer, void *stream)
 {
-    return ringx__peer_carries(peer, false) && !((const ringx_peer *)peer)->device->peer->serial(stream);
+    const ringx_peer *c = (const ringx_peer *)peer;
+    return ringx__peer_carries(peer, false) && !c->shares && !c->device->peer->serial(stream);
 }
 
 static void destroy(ringx_comm *comm)

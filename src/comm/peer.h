@@ -48,7 +48,7 @@ bool ringx__peer_reaches(const ringx_comm *peer);
 bool ringx__peer_carries(const ringx_comm *peer, bool broadcasts);
 
 /* Do all transfers but broadcasts run beside the kernels of this stream, copied by who has the blocks?  Not those of a
- * graph. */
+ * graph, nor those between ranks of one device, whose copies are kernels. */
 bool ringx__peer_runs_beside(const ringx_comm *peer, void *stream);
 
 #endif

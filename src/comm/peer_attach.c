@@ -104,6 +104,7 @@ static ringx_status exchange_cards(ringx_peer *c, void *workspace, card *all, co
 
 static ringx_status open_others(ringx_peer *c, const card *all)
 {
+    c->shares = false;
     for (int r = 0; r < c->base.ranks; r++) {
         ringx_other *o = &c->others[r];
         void *memory = NULL;
@@ -114,6 +115,8 @@ static ringx_status open_others(ringx_peer *c, const card *all)
         if (o->words)
             RINGX_TRY(c->device->peer->open(&all[r].workspace, &memory, &o->opened[0]));
         o->workspace = o->words ? memory : NULL;
+        c->shares = c->shares || (o->workspace && memcmp(all[r].workspace.unit, all[c->base.rank].workspace.unit,
+                                                         sizeof all[r].workspace.unit) == 0);
     }
     return RINGX_OK;
 }

@@ -72,6 +72,21 @@ static uint64_t this_process(void)
     return atomic_compare_exchange_strong(&number, &none, mine) ? mine : atomic_load(&number);
 }
 
+/* By where the current device is plugged in, which all processes see alike. */
+static ringx_status find_unit(int32_t unit[3])
+{
+    static const enum cudaDeviceAttr place[] = {cudaDevAttrPciDomainId, cudaDevAttrPciBusId, cudaDevAttrPciDeviceId};
+    int device = 0, value = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    for (int i = 0; i < 3 && error == cudaSuccess; i++) {
+        error = cudaDeviceGetAttribute(&value, place[i], device);
+        unit[i] = value;
+    }
+    if (error != cudaSuccess)
+        RINGX_FAIL(RINGX_DEVICE, "where the GPU is plugged in: %s", cudaGetErrorString(error));
+    return RINGX_OK;
+}
+
 static ringx_status cuda_share(const void *memory, ringx_reach *reach)
 {
     const driver *d = the_driver();
@@ -86,6 +101,7 @@ static ringx_status cuda_share(const void *memory, ringx_reach *reach)
     reach->process = this_process();
     reach->offset = (int64_t)((uintptr_t)memory - (uintptr_t)base);
     gethostname(reach->host, sizeof reach->host - 1);
+    RINGX_TRY(find_unit(reach->unit));
     if (cudaIpcGetMemHandle(&handle, (void *)(uintptr_t)base) == cudaSuccess)
         memcpy(reach->handle, &handle, sizeof handle);
     else

@@ -45,7 +45,8 @@ typedef struct ringx_reach { /* of a piece of device memory, for the other ranks
     uint64_t process;        /* random; 0: nobody reaches it */
     int64_t offset;          /* within what the handle opens */
     unsigned char handle[RINGX_HANDLE_BYTES];
-    char host[64]; /* only its own ranks can reach it */
+    char host[64];   /* only its own ranks can reach it */
+    int32_t unit[3]; /* which device of the host has it */
 } ringx_reach;
 
 typedef enum ringx_word_use {
@@ -71,8 +72,8 @@ typedef struct ringx_peer_ops {
     ringx_status (*words)(const ringx_word_op *op, size_t count, void *stream);
     /* The stream clears words of this rank. */
     ringx_status (*clear)(uint32_t *words, size_t count, void *stream);
-    /* Does a kernel that waits for a copy keep it from being made?  In a graph, whose copies may be kernels; where each
-     * kernel is waited for when it is launched (CUDA_LAUNCH_BLOCKING). */
+    /* Does a kernel that waits for a copy to another device keep it from being made?  In a graph, whose copies may be
+     * kernels; where each kernel is waited for when it is launched (CUDA_LAUNCH_BLOCKING). */
     bool (*serial)(void *stream);
     /* Sets words of this rank, once at least, until its stream has nothing left to wait for, or seconds have passed. */
     void (*release)(uint32_t *words, size_t count, void *stream, double seconds);

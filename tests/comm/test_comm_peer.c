@@ -13,6 +13,7 @@ enum { CALLS = 40, MOST_COUNT = 300, ROOM = 1 << 22, EACH = 3 }; /* EACH: messag
 /* ---- a device whose streams are threads -------------------------------------------------------------------------- */
 
 static _Thread_local int my_host, my_process; /* who can reach whom */
+static _Thread_local int my_unit;             /* who shares a device */
 static int one_sided;                         /* this rank reaches nobody, though they reach it; -1: none */
 
 static ringx_status fake_share(const void *memory, ringx_reach *reach)
@@ -21,6 +22,7 @@ static ringx_status fake_share(const void *memory, ringx_reach *reach)
     reach->process = (uint64_t)my_process + 1;
     reach->offset = (int64_t)(uintptr_t)memory;
     snprintf(reach->host, sizeof reach->host, "host %d", my_host);
+    reach->unit[1] = my_unit;
     return RINGX_OK;
 }
 
@@ -466,6 +468,45 @@ static void test_announced(void **state)
         expect(t, r, RINGX_OK, NULL);
 }
 
+/* Of four ranks the first and the last share a device: a kernel of theirs that waits would keep copies between them
+ * from being made. */
+static void sharing_body(rank_thread *self)
+{
+    static _Thread_local char arena[256] __attribute__((aligned(128)));
+    ringx_device_ops device = *ringx__device(RINGX_CPU);
+    const bool *share = self->context;
+    const int rank = self->comm->rank;
+    ringx_comm *peer = NULL;
+    ringx_call how = {.what = "test", .deadline_s = 5};
+    device.peer = &fake_peer;
+    my_process = rank;
+    my_host = 0;
+    my_unit = *share && rank == 3 ? 0 : rank;
+    note(self, ringx__comm_peer(self->comm, self->comm, &device, add, 4, &peer));
+    for (int again = 0; again < 2; again++) {
+        note(self, ringx__peer_open(peer, arena, &how));
+        note(self, ringx__peer_attach(peer, &how));
+        if (ringx__peer_runs_beside(peer, NULL) == (*share && rank % 3 == 0))
+            note(self, ringx__fail(RINGX_INTERNAL, "rank %d: who shares its device is not known", rank));
+        my_unit = rank; /* attached anew, each to its own */
+        share = &(const bool){false};
+    }
+    peer->ops->destroy(peer);
+}
+
+static void test_sharing(void **state)
+{
+    (void)state;
+    rank_thread t[MOST_TEST_RANKS];
+    one_sided = -1;
+    for (int share = 0; share < 2; share++) {
+        bool shares = share;
+        run_ranks(t, 4, NULL, sharing_body, &shares);
+        for (int r = 0; r < 4; r++)
+            expect(t, r, RINGX_OK, NULL);
+    }
+}
+
 static bool goes_on;          /* after a failure */
 static bool loud;             /* who hears of one by polling has ended waits already */
 static atomic_bool may_begin; /* rank 1 is attached */
@@ -524,8 +565,9 @@ static void test_more_than_noted(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_one_host), cmocka_unit_test(test_some_out_of_reach),
-                                       cmocka_unit_test(test_reach_of_one_side), cmocka_unit_test(test_announced),
-                                       cmocka_unit_test(test_more_than_noted)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_host),          cmocka_unit_test(test_some_out_of_reach),
+        cmocka_unit_test(test_reach_of_one_side), cmocka_unit_test(test_announced),
+        cmocka_unit_test(test_sharing),           cmocka_unit_test(test_more_than_noted)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

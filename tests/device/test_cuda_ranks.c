@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Two ranks with a GPU each, as processes: a graph of both directions; what the other one is told when a rank is
- * killed, stopped, or meets an illegal address while both run. */
+ * killed, stopped, or meets an illegal address while both run.  Two ranks of one GPU. */
 #include <signal.h>
 
 #include "comm/rank_processes.h"
@@ -53,14 +53,14 @@ static void count_gpus(int rank, rank_process *found, void *context)
 }
 
 /* CUDA must not have been used before processes are forked. */
-static bool too_few_gpus(void)
+static bool too_few_gpus(int least)
 {
     process_world w;
     start_processes(&w, 1, count_gpus, NULL);
     join_processes(&w);
-    bool few = w.found[0].seconds < RANKS;
+    bool few = w.found[0].seconds < least;
     if (few)
-        fprintf(stderr, "skipped: %d GPUs, not %d\n", (int)w.found[0].seconds, RANKS);
+        fprintf(stderr, "skipped: %d GPUs, not %d\n", (int)w.found[0].seconds, least);
     drop_processes(&w);
     return few;
 }
@@ -89,7 +89,7 @@ static void replay_body(int rank, rank_process *found, void *context)
 static void graphs_of_two_ranks_replay(void **state)
 {
     (void)state;
-    if (too_few_gpus())
+    if (too_few_gpus(RANKS))
         skip();
     static const char *const presets[] = {"ringX3", "ringX4o", "zigzag", "ringX2o"};
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++) {
@@ -100,6 +100,45 @@ static void graphs_of_two_ranks_replay(void **state)
             expect_found(&w, r, RINGX_OK, NULL);
         drop_processes(&w);
     }
+}
+
+/* ---- one GPU ---- */
+
+/* Tiles for all multiprocessors twice: a kernel that waited for keys would leave none to the copies. */
+static ringx_status share(void)
+{
+    ringx_comm *comm;
+    cuda_case c;
+    ringx_problem p = problem_of();
+    alarm(MOST_S);
+    RINGX_TRY(ringx_device_use(RINGX_CUDA, 0));
+    RINGX_TRY(ringx_comm_from_environment(&comm));
+    RINGX_TRY(case_create(&c, &p, "ringX3", PATIENCE_S, comm));
+    ringx_status status = RINGX_OK;
+    for (int run = 0; status == RINGX_OK && run < GOOD_RUNS; run++)
+        status = case_execute(&c);
+    case_destroy(&c);
+    ringx_comm_destroy(comm);
+    return status;
+}
+
+static void share_body(int rank, rank_process *found, void *context)
+{
+    (void)rank, (void)context;
+    found_status(found, share());
+}
+
+static void ranks_of_one_gpu_do_not_wait_for_each_other(void **state)
+{
+    (void)state;
+    process_world w;
+    if (too_few_gpus(1))
+        skip();
+    start_processes(&w, RANKS, share_body, NULL);
+    join_processes(&w);
+    for (int r = 0; r < RANKS; r++)
+        expect_found(&w, r, RINGX_OK, NULL);
+    drop_processes(&w);
 }
 
 /* ---- a rank that fails ---- */
@@ -156,7 +195,7 @@ static void run_body(int rank, rank_process *found, void *context)
 static void fails(way how)
 {
     process_world w;
-    if (too_few_gpus())
+    if (too_few_gpus(RANKS))
         skip();
     start_processes(&w, RANKS, run_body, &how);
     int code;
@@ -197,6 +236,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_killed_rank_is_named), cmocka_unit_test(a_stopped_rank_is_named),
-        cmocka_unit_test(a_rank_with_an_illegal_address_is_named), cmocka_unit_test(graphs_of_two_ranks_replay)};
+        cmocka_unit_test(a_rank_with_an_illegal_address_is_named), cmocka_unit_test(graphs_of_two_ranks_replay),
+        cmocka_unit_test(ranks_of_one_gpu_do_not_wait_for_each_other)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
