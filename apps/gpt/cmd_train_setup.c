@@ -90,7 +90,7 @@ static int gradients_ready(void *context, size_t first)
 static int describe_parameters(training *t)
 {
     const gpt_parameter *all;
-    const gpt_unit *units;
+    const zero_unit *units; /* which an evaluation lays out anew */
     t->n_tensors = gpt_model_parameters(t->m, &all);
     t->n_units = gpt_model_units(t->m, &units);
     t->tensors = allocate(t->n_tensors * sizeof *t->tensors);
@@ -99,8 +99,7 @@ static int describe_parameters(training *t)
         return CODE_NO_MEMORY;
     for (size_t i = 0; i < t->n_tensors; i++)
         t->tensors[i] = (zero_tensor){all[i].name, all[i].offset, all[i].count, all[i].decays, all[i].split};
-    for (size_t i = 0; i < t->n_units; i++)
-        t->units[i] = (zero_unit){units[i].first, units[i].place, units[i].after};
+    memcpy(t->units, units, t->n_units * sizeof *units);
     return CODE_GOOD;
 }
 

@@ -12,6 +12,7 @@
 #include "nn/formulas.h"
 #include "nn/operators.h"
 #include "train/group.h"
+#include "train/zero_unit.h"
 
 typedef struct gpt_config {
     int64_t layers, width, heads, kv_heads, head_dim, inner, vocabulary;
@@ -63,12 +64,7 @@ float *gpt_model_gradients(gpt_model *m);
 size_t gpt_model_gradient_elements(const gpt_model *m);
 
 /* Parameters whose gradients become final together: embedding, each layer, what follows. */
-typedef struct gpt_unit {
-    size_t first; /* element */
-    size_t place; /* of that element, in the gradients */
-    size_t after; /* unit before this one in its place, by its first element; all elements: there is none */
-} gpt_unit;
-size_t gpt_model_units(const gpt_model *m, const gpt_unit **units); /* of the run; their number */
+size_t gpt_model_units(const gpt_model *m, const zero_unit **units); /* of the run; their number */
 
 /* Initial values of this rank's part of the parameters; each is a function of seed, name and place in the whole, so
  * that every layout has the same weights.  _share: only those of elements first … first+count-1. */

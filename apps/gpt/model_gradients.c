@@ -22,7 +22,7 @@ static size_t unit_elements(const gpt_model *m, size_t unit)
 /* Windows; returns how many elements they have together. */
 static size_t place_windows(gpt_model *m)
 {
-    gpt_unit *units = m->units;
+    zero_unit *units = m->units;
     size_t layers = (size_t)m->config.layers, last = layers + 1;
     size_t words = unit_elements(m, 0), ends = unit_elements(m, last), layer = layers ? unit_elements(m, 1) : 0;
     units[last].place = m->config.tied ? words : 0;
@@ -75,7 +75,7 @@ int model_gradients_create(gpt_model *m)
     return m->on.ops->zero(&m->on, made, bytes);
 }
 
-size_t gpt_model_units(const gpt_model *m, const gpt_unit **units)
+size_t gpt_model_units(const gpt_model *m, const zero_unit **units)
 {
     *units = m->units;
     return (size_t)m->config.layers + 2;

@@ -54,7 +54,7 @@ struct gpt_model {
     size_t n_parameters, elements;
     void *weights;
     float *gradients;
-    gpt_unit *units; /* [layers + 2], of the run that was prepared last */
+    zero_unit *units; /* [layers + 2], of the run that was prepared last */
     size_t gradient_elements;
 
     gpt_run run;

@@ -20,6 +20,7 @@
 #include "nn/operators.h"
 #include "train/config.h"
 #include "train/group.h"
+#include "train/zero_unit.h"
 
 typedef struct zero_tensor {
     const char *name;
@@ -27,12 +28,6 @@ typedef struct zero_tensor {
     bool decays;
     bool split; /* over the tensor group; else equal on all of its ranks and counted once */
 } zero_tensor;
-
-typedef struct zero_unit {
-    size_t first; /* element */
-    size_t place; /* of that element, in gradients */
-    size_t after; /* the window is free when gradients from this element on are summed; all elements: it always is */
-} zero_unit;
 
 typedef struct zero_model { /* memory that is the caller's, of the context's device */
     const zero_tensor *tensors;

@@ -18,7 +18,7 @@ struct zero_lane {
     group *g;
     size_t *bounds; /* of a piece */
     bool begun;     /* between zero_lane_begin and zero_lane_finish */
-    bool threaded, running;
+    bool threaded;  /* there is a thread */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t moved;
@@ -148,10 +148,11 @@ static int open_lane(zero *z, struct zero_lane *l)
         zero_lane_end(z); /* sums through host memory are no faster in pieces */
         return code;
     }
-    l->threaded = z->set.overlap && zero_device(z) == RINGX_CPU;
-    if (l->threaded && pthread_create(&l->thread, NULL, follow, l) != 0)
+    if (!z->set.overlap || zero_device(z) != RINGX_CPU)
+        return CODE_GOOD;
+    if (pthread_create(&l->thread, NULL, follow, l) != 0)
         return fail(CODE_NO_MEMORY, "no thread for the sums of gradients");
-    l->running = l->threaded;
+    l->threaded = true;
     return CODE_GOOD;
 }
 
@@ -180,7 +181,7 @@ void zero_lane_end(zero *z)
     struct zero_lane *l = z->lane;
     if (!l)
         return;
-    if (l->running) {
+    if (l->threaded) {
         tell_thread(l, 0, true);
         pthread_join(l->thread, NULL);
     } else if (l->g) {

@@ -1,25 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* On a GPU: executing allocates nothing and waits for nothing, so forward and backward can be captured in a graph; a
  * hundred replays of it give the same bits. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <cmocka.h>
-
 #include "cuda_case.h"
+#include "need_gpus.h"
 
 enum { REPLAYS = 100 };
-
-static bool no_gpu(void)
-{
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0)
-        return false;
-    fprintf(stderr, "skipped: no CUDA device\n");
-    return true;
-}
 
 static void replay(const ringx_problem *p, const char *preset)
 {
@@ -38,8 +23,7 @@ static void replay(const ringx_problem *p, const char *preset)
 static void test_graph(void **state)
 {
     (void)state;
-    if (no_gpu())
-        skip();
+    need_gpus(1);
     ringx_problem p = RINGX_PROBLEM_INIT;
     p.batch = 2;
     p.tokens = 1003;

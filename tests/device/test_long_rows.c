@@ -2,16 +2,11 @@
 /* Rows of a long sequence against their definition in double: out, lse and dq of some queries, dk and dv of some keys,
  * each a sum over all of the other side.  65,501 tokens on a GPU, where no oracle of all rows is at hand; fewer on the
  * CPU. */
-#include <ringx/ringx.h>
+#include "need_gpus.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 enum { ROWS = 18, MOST_DIM = 128 };
 
@@ -233,11 +228,7 @@ static void on_the_cpu(void **state)
 static void on_a_gpu(void **state)
 {
     (void)state;
-    int count = 0;
-    if (ringx_device_count(RINGX_CUDA, &count) != RINGX_OK || count < 1) {
-        fprintf(stderr, "skipped: no CUDA device\n");
-        skip();
-    }
+    need_gpus(1);
     for (int causal = 0; causal < 2; causal++) {
         check(RINGX_CUDA, 65501, 12, 4, 64, causal);
         check(RINGX_CUDA, 65501, 4, 1, 128, causal);

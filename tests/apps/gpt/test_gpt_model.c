@@ -243,9 +243,9 @@ typedef struct window_reader {
     size_t written; /* elements from here on have been claimed, but for a tied embedding's */
 } window_reader;
 
-static const gpt_unit *unit_at(const window_reader *w, size_t first, size_t *count)
+static const zero_unit *unit_at(const window_reader *w, size_t first, size_t *count)
 {
-    const gpt_unit *units;
+    const zero_unit *units;
     size_t n = gpt_model_units(w->m, &units), u = 0;
     while (u < n && units[u].first != first)
         u++;
@@ -258,7 +258,7 @@ static int claim(void *context, size_t first)
 {
     window_reader *w = context;
     size_t count;
-    const gpt_unit *u = unit_at(w, first, &count);
+    const zero_unit *u = unit_at(w, first, &count);
     assert_true(first == 0 || w->written == first + count);
     w->written = first ? first : w->written;
     assert_true(u->place + count <= gpt_model_gradient_elements(w->m));
@@ -270,7 +270,7 @@ static int ready(void *context, size_t first)
 {
     window_reader *w = context;
     size_t count;
-    const gpt_unit *u = unit_at(w, first, &count);
+    const zero_unit *u = unit_at(w, first, &count);
     memcpy(w->whole + first, gpt_model_gradients(w->m) + u->place, count * sizeof(float));
     return CODE_GOOD;
 }

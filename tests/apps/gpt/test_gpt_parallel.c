@@ -3,6 +3,7 @@
  * where there is one, with all ranks on it. */
 #include "llama_case.h"
 
+#include "device/need_gpus.h"
 #include "train/device_data.h"
 
 #include <omp.h>
@@ -208,12 +209,7 @@ static void layouts_agree_with_one_rank(void **state)
 static void layouts_agree_on_a_gpu(void **state)
 {
     (void)state;
-    int count = 0;
-    good(fail_status(ringx_device_count(RINGX_CUDA, &count), "devices"));
-    if (count == 0) {
-        fprintf(stderr, "skipped: no CUDA device\n");
-        skip();
-    }
+    need_gpus(1);
     device = RINGX_CUDA;
     check_layouts();
 }

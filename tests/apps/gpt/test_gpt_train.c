@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "apps/train/group_ranks.h"
+#include "device/need_gpus.h"
 
 enum { SETTINGS = 14 };
 
@@ -300,11 +301,7 @@ static void overlap_changes_no_bit(void **state)
 static void overlap_on_gpus(void **state)
 {
     (void)state;
-    int count = 0;
-    if (ringx_device_count(RINGX_CUDA, &count) != RINGX_OK || count < 1) {
-        fprintf(stderr, "skipped: no CUDA device\n");
-        skip();
-    }
+    need_gpus(1);
     for (int stage = 0; stage < 3; stage++)
         check_overlap(stage, "cuda", 2, 1e-4);
 }
