@@ -228,6 +228,8 @@ ringx_geometry ringx__choice_geometry(const ringx_choice *c, const ringx_shape *
                             .wire = c->wire,
                             .cut = c->backward,
                             .joined = c->joined,
+                            .starts_keys = c->kernel->starts_keys,
+                            .ends_keys = c->kernel->ends_keys,
                             .parts = ringx__headswap_parts(shape, c->head_ranks),
                             .shape = shape,
                             .layout = &c->layout};

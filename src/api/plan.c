@@ -249,9 +249,9 @@ static ringx_status prepare(ringx_plan *plan, const ringx_options *o)
     plan->rowops = ringx__rowops(o->device);
     if (!plan->rowops)
         RINGX_FAIL(RINGX_UNSUPPORTED, "this build has no row operations for the device");
-    RINGX_TRY(ringx__program_prepare(&plan->forward, plan->choice.kernel, o->timeline));
+    RINGX_TRY(ringx__program_prepare(&plan->forward, o->timeline));
     if (!plan->forward_only)
-        RINGX_TRY(ringx__program_prepare(&plan->backward, plan->choice.kernel, o->timeline));
+        RINGX_TRY(ringx__program_prepare(&plan->backward, o->timeline));
     RINGX_TRY(connect_data(plan));
     if (plan->rowops->prepare)
         RINGX_TRY(plan->rowops->prepare(&plan->shape));

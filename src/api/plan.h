@@ -82,7 +82,7 @@ struct ringx_plan {
 };
 
 /* Everything a program needs beside its schedule, so that executing allocates nothing. */
-ringx_status ringx__program_prepare(ringx_program *program, const ringx_kernel *kernel, bool timeline);
+ringx_status ringx__program_prepare(ringx_program *program, bool timeline);
 void ringx__program_free(ringx_program *program);
 
 /* Runs one step of a program; context for ringx_walk. */

@@ -60,74 +60,17 @@ static void *room(size_t count, size_t element)
     return calloc(count ? count : 1, element);
 }
 
-/* The step that first touches a cleared block: if it is a grad that adds to just this block, the operand; else NULL. */
-static const ringx_operand *first_sum(const ringx_schedule *s, size_t clear)
-{
-    const ringx_operand *block = &s->operands[s->steps[clear].operand];
-    for (size_t i = clear + 1; i < s->n_steps; i++)
-        for (uint32_t j = 0; j < s->steps[i].operands; j++) {
-            const ringx_operand *o = &s->operands[s->steps[i].operand + j];
-            if (ringx__overlap(o, block))
-                return s->steps[i].op == RINGX_GRAD && ringx__same_place(o, block) ? o : NULL;
-        }
-    return NULL;
-}
-
-/* Clears of dK,dV that a grad overwrites, with kernels that can. */
-static void find_needless(ringx_program *p)
+/* Clears and stores of dK,dV that grads do themselves. */
+static void leave_out(ringx_program *p)
 {
     const ringx_schedule *s = &p->schedule;
     for (size_t i = 0; i < s->n_steps; i++) {
-        const ringx_step *step = &s->steps[i];
-        const ringx_operand *o =
-            step->op == RINGX_CLEAR && s->operands[step->operand].kind == RINGX_DKV ? first_sum(s, i) : NULL;
-        if (o)
-            p->needless[i] = p->fresh[o - s->operands] = true;
-    }
-}
-
-/* The grad that gave a stored block its last sums, as its operand; NULL: another step touched it since. */
-static const ringx_operand *last_sum(const ringx_schedule *s, size_t store)
-{
-    const ringx_operand *block = &s->operands[s->steps[store].operand];
-    for (size_t i = store; i-- > 0;)
-        for (uint32_t j = 0; j < s->steps[i].operands; j++) {
-            const ringx_operand *o = &s->operands[s->steps[i].operand + j];
-            if (ringx__overlap(o, block))
-                return s->steps[i].op == RINGX_GRAD && ringx__same_place(o, block) ? o : NULL;
-        }
-    return NULL;
-}
-
-/* Is a stored block read before something else is written there? */
-static bool read_after(const ringx_schedule *s, size_t step)
-{
-    const ringx_operand *block = &s->operands[s->steps[step].operand];
-    bool over = false;
-    for (size_t i = step + 1; i < s->n_steps && !over; i++)
-        for (uint32_t j = 0; j < s->steps[i].operands; j++) {
-            const ringx_operand *o = &s->operands[s->steps[i].operand + j];
-            if (ringx__overlap(o, block) && o->mode != RINGX_OUT_)
-                return true;
-            over = over || ringx__overlap(o, block);
-        }
-    return false;
-}
-
-/* Stores of dK,dV that the grad before does itself, with kernels that can. */
-static void find_ends(ringx_program *p)
-{
-    const ringx_schedule *s = &p->schedule;
-    for (size_t i = 0; i < s->n_steps; i++) {
-        const ringx_step *step = &s->steps[i];
-        const ringx_operand *block = &s->operands[step->operand], *sum;
-        if ((step->op != RINGX_STORE && step->op != RINGX_UNPACK) || step->operands != 2 || block->kind != RINGX_DKV)
-            continue;
-        sum = read_after(s, i) ? NULL : last_sum(s, i);
-        if (sum) {
-            p->needless[i] = true;
-            p->ends[sum - s->operands] = step->operand + 1;
-        }
+        const ringx_operand *begun = ringx__clear_left_out(s, i), *ended = ringx__store_left_out(s, i);
+        p->needless[i] = begun || ended;
+        if (begun)
+            p->fresh[begun - s->operands] = true;
+        if (ended)
+            p->ends[ended - s->operands] = s->steps[i].operand + 1;
     }
 }
 
@@ -187,7 +130,7 @@ static void find_sent(ringx_program *p)
             p->sends[i] = 0;
 }
 
-ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel, bool timeline)
+ringx_status ringx__program_prepare(ringx_program *p, bool timeline)
 {
     const ringx_schedule *s = &p->schedule;
     size_t most_queries = 0, most_keys = 0, pairs = 0, most_operands = 0;
@@ -226,10 +169,7 @@ ringx_status ringx__program_prepare(ringx_program *p, const ringx_kernel *kernel
     for (size_t i = 0; i < s->n_steps; i++)
         if (tiled(&s->steps[i]))
             p->pairs[i].any = live_pairs(s, &s->steps[i], p->live + p->pairs[i].first);
-    if (kernel->starts_keys)
-        find_needless(p);
-    if (kernel->ends_keys)
-        find_ends(p);
+    leave_out(p);
     find_sent(p);
     RINGX_TRY(ringx__track_prepare(p));
     RINGX_TRY(ringx__fusion_prepare(p));

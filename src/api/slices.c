@@ -14,6 +14,9 @@ enum { MOST_AWAITED = 6, AWAITED_RUNS = 64 };
 /* Rows of a CUDA kernel's tile; tiles that one slice's share of the heads should have. */
 enum { TILE_ROWS = 128, LEAST_TILES = 2000 };
 
+/* Tiles of a launch that is one of many stages: four for each multiprocessor. */
+enum { STAGE_TILES = 528 };
+
 /* Queries of a rank for each key head: with so many, tiles are so long beside transfers that a backward's slices need
  * not taper, and equal ones take less memory. */
 enum { LONG_TILES = 32768 };
@@ -59,12 +62,20 @@ static ringx_slicing forward_by_tiles(const ringx_choice *c, const ringx_shape *
         .slices = slices, .first = whole_first && slices == 2 ? (int32_t)quarter : 0, .taper = whole_first};
 }
 
+/* Of many stages two slices, of which the second has its own tile last, hide what the last stage sends home; if each
+ * launch still has tiles enough. */
+static int slices_of_stages(const ringx_shape *shape, int ranks)
+{
+    return shape->batch * (shape->kv_heads / 2) * (shape->tokens / ranks / TILE_ROWS) >= STAGE_TILES ? 2 : 1;
+}
+
 static ringx_slicing backward_by_length(const ringx_choice *c, const ringx_shape *shape, int ranks)
 {
     ringx_geometry g = ringx__choice_geometry(c, shape, 0);
-    bool stages = ringx__choice_is(c, "kvgather") && !c->two_level && ringx__queries_gather(&g);
-    return (ringx_slicing){.slices = stages && ranks > MOST_SLICED_RANKS ? 1 : c->slices,
-                           .taper = shape->tokens / ranks * shape->group < LONG_TILES};
+    bool gathers = ringx__choice_is(c, "kvgather") && (c->two_level || !ringx__queries_gather(&g));
+    if (ranks > MOST_SLICED_RANKS && !gathers)
+        return (ringx_slicing){.slices = slices_of_stages(shape, ranks)};
+    return (ringx_slicing){.slices = c->slices, .taper = shape->tokens / ranks * shape->group < LONG_TILES};
 }
 
 /* ---- two GPUs: by what launches and transfers cost ----

@@ -322,9 +322,12 @@ static ringx_status start(ringx_engine *e, int rank, int lane, ringx_action *act
 {
     const ringx_schedule *s = e->schedules[rank];
     size_t i = (size_t)rank * RINGX_LANES + (size_t)lane, other = (size_t)rank * RINGX_LANES + (size_t)(1 - lane);
-    if (e->busy[i] || e->cursor[i] == s->lane_count[lane] || s->lane_wait[lane][e->cursor[i]] > e->cursor[other])
+    if (e->busy[i] || e->cursor[i] == s->lane_count[lane])
         return RINGX_OK;
     uint32_t number = s->lane_step[lane][e->cursor[i]];
+    if (e->cursor[other] <
+        (e->client->wait ? e->client->wait(e->client->context, rank, number) : s->steps[number].wait))
+        return RINGX_OK;
     e->busy[i] = true;
     if (e->client->started)
         e->client->started(e->client->context, rank, lane, number);
@@ -369,9 +372,14 @@ void ringx__engine_done(ringx_engine *e, int rank, int lane)
     look_at(e, rank, 1 - lane);
 }
 
+uint32_t ringx__engine_steps(const ringx_engine *e, int rank, int lane)
+{
+    return e->cursor[(size_t)rank * RINGX_LANES + (size_t)lane];
+}
+
 uint32_t ringx__engine_at(const ringx_engine *e, int rank, int lane)
 {
-    return e->schedules[rank]->lane_step[lane][e->cursor[(size_t)rank * RINGX_LANES + (size_t)lane]];
+    return e->schedules[rank]->lane_step[lane][ringx__engine_steps(e, rank, lane)];
 }
 
 ringx_status ringx__engine_finished(const ringx_engine *e)

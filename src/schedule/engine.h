@@ -31,8 +31,10 @@ typedef struct ringx_meeting { /* a message has met its counterpart: its content
     uint32_t from_operand, to_operand; /* indices into the ranks' operands */
 } ringx_meeting;
 
-typedef struct ringx_engine_client { /* what a reader may want to see as it happens; either may be NULL */
+typedef struct ringx_engine_client { /* what a reader may want to see as it happens; any may be NULL */
     void *context;
+    /* Of so many steps of the other lane a step waits for, how many must be done for it to begin. */
+    uint32_t (*wait)(void *context, int rank, uint32_t step);
     void (*started)(void *context, int rank, int lane, uint32_t step); /* the lane has arrived at the step */
     ringx_status (*met)(void *context, const ringx_meeting *meeting);
 } ringx_engine_client;
@@ -47,7 +49,8 @@ void ringx__engine_destroy(ringx_engine *engine);
 ringx_status ringx__engine_next(ringx_engine *engine, ringx_action *action);
 /* The step that the lane is at is done. */
 void ringx__engine_done(ringx_engine *engine, int rank, int lane);
-/* The step that the lane is at. */
+/* How many steps of the lane are done; the step that it is at. */
+uint32_t ringx__engine_steps(const ringx_engine *engine, int rank, int lane);
 uint32_t ringx__engine_at(const ringx_engine *engine, int rank, int lane);
 /* After NOTHING with nothing left to be done: RINGX_OK if all ranks have finished, else who is stuck where. */
 ringx_status ringx__engine_finished(const ringx_engine *engine);

@@ -6,6 +6,8 @@
  * Steps run at full speed unless they compete: where a node has fewer cores than its computing and transferring ranks
  * keep busy, all of that node's steps slow down alike; and a rank that transfers computes slower by a given share.
  * Steps that slow down alike share a clock, which runs slower than time, so that a change of speed is O(1).
+ * A kernel that awaits keys begins with the own ones: all of its work but the last owner's may go on before that one's
+ * keys have come, which is little more than what it waits for owner by owner.
  * O(log(ranks)) a step. */
 #include "schedule/forecast.h"
 
@@ -25,6 +27,8 @@ typedef struct ringx_task { /* what a lane is doing: 2·rank + lane; a collectiv
     ringx_action action;
     double work;       /* seconds at full speed, after the latency */
     bool works;        /* the latency is over */
+    double rest;       /* seconds of it that await what is under way */
+    bool held;         /* which has not come */
     double end, speed; /* in the clock's time */
     int32_t clock, place;
 } ringx_task;
@@ -39,6 +43,7 @@ typedef struct ringx_simulation {
     double *busy;       /* [rank][lane] so far */
     double *ended;      /* [rank] */
     bool *transferring; /* [rank] */
+    double *held;       /* [rank]: since when its kernel waits */
     int running;        /* tasks */
     double now;
     ringx_stamp *const *stamps;
@@ -173,6 +178,51 @@ static void work(simulation *s, int32_t index)
     run(s, index, s->n_clocks > 1 && !crosses ? 1 + rank / s->costs.per_node : 0, seconds);
 }
 
+/* ---- kernels that await keys ---- */
+
+static bool awaits(const simulation *s, int rank, uint32_t step)
+{
+    const ringx_schedule *schedule = s->costs.schedules[rank];
+    return schedule->geometry.awaits && schedule->steps[step].op == RINGX_ATTEND;
+}
+
+/* Their own keys are there: a slice's exchanges with all others may be under way. */
+static uint32_t wait_to_begin(void *context, int rank, uint32_t step)
+{
+    const simulation *s = context;
+    uint32_t wait = s->costs.schedules[rank]->steps[step].wait, others = (uint32_t)s->costs.ranks - 1;
+    return awaits(s, rank, step) ? (wait > others ? wait - others : 0) : wait;
+}
+
+/* The last keys' part of a task's work waits, if they have not come; else it is not over yet either. */
+static bool goes_on(simulation *s, int32_t index)
+{
+    ringx_task *task = &s->tasks[index];
+    const ringx_action *a = &task->action;
+    if (task->rest == 0)
+        return false;
+    task->held =
+        ringx__engine_steps(s->engine, a->rank, RINGX_COMM_LANE) < s->costs.schedules[a->rank]->steps[a->step].wait;
+    if (!task->held) {
+        run(s, index, task->clock, task->rest);
+        task->rest = 0;
+    }
+    return true;
+}
+
+/* A rank's transfer has ended: what it computes may have waited for that. */
+static void let_go(simulation *s, int rank)
+{
+    int32_t index = rank * RINGX_LANES + RINGX_COMPUTE_LANE;
+    ringx_task *task = &s->tasks[index];
+    if (!task->held)
+        return;
+    task->speed = compute_speed(s, rank);
+    double since = s->held[rank];
+    if (goes_on(s, index) && !task->held)
+        s->busy[index] -= s->now - since;
+}
+
 static ringx_status start(simulation *s, const ringx_action *a)
 {
     ringx_cost cost;
@@ -183,7 +233,8 @@ static ringx_status start(simulation *s, const ringx_action *a)
     else
         cost = ringx__cost_collective(&s->costs, a, s->engine);
     int32_t index = member_at(a, 0) * RINGX_LANES + a->lane;
-    s->tasks[index] = (ringx_task){.action = *a, .work = cost.work, .speed = 1};
+    double rest = a->kind == RINGX_LOCAL && awaits(s, a->rank, a->step) ? cost.work / s->costs.ranks : 0;
+    s->tasks[index] = (ringx_task){.action = *a, .work = cost.work - rest, .rest = rest, .speed = 1, .place = -1};
     if (cost.latency > 0)
         run(s, index, 0, cost.latency);
     else
@@ -207,6 +258,8 @@ static void end(simulation *s, const ringx_task *task)
         s->busy[lane] += s->now - s->begin[lane];
         s->ended[rank] = s->now;
         ringx__engine_done(s->engine, rank, a->lane);
+        if (a->lane == RINGX_COMM_LANE)
+            let_go(s, rank);
     }
     s->running--;
 }
@@ -229,8 +282,13 @@ static void end_next(simulation *s)
     s->now = fmax(s->now, earliest);
     ringx_task *task = &s->tasks[pop(s, which)];
     task->place = -1;
+    int32_t index = (int32_t)(task - s->tasks);
     if (!task->works) {
-        work(s, (int32_t)(task - s->tasks));
+        work(s, index);
+        return;
+    }
+    if (goes_on(s, index)) {
+        s->held[task->action.rank] = s->now;
         return;
     }
     ringx_task ended = *task;
@@ -272,6 +330,7 @@ static void free_simulation(simulation *s)
     free(s->busy);
     free(s->ended);
     free(s->transferring);
+    free(s->held);
 }
 
 static ringx_status make_simulation(simulation *s, int ranks)
@@ -284,7 +343,8 @@ static ringx_status make_simulation(simulation *s, int ranks)
     s->busy = calloc(lanes, sizeof *s->busy);
     s->ended = calloc(n, sizeof *s->ended);
     s->transferring = calloc(n, sizeof *s->transferring);
-    bool room = s->clocks && s->tasks && s->begin && s->busy && s->ended && s->transferring;
+    s->held = calloc(n, sizeof *s->held);
+    bool room = s->clocks && s->tasks && s->begin && s->busy && s->ended && s->transferring && s->held;
     for (int i = 0; room && i < s->n_clocks; i++) {
         size_t most = i == 0 ? lanes : (size_t)s->costs.per_node * RINGX_LANES;
         s->clocks[i] = (ringx_clock){.speed = 1, .heap = calloc(most, sizeof *s->clocks[i].heap)};
@@ -336,7 +396,7 @@ ringx_status ringx__forecast(const ringx_schedule *const *schedules, int ranks, 
     if (ranks < 1)
         RINGX_FAIL(RINGX_INVALID, "ranks is %d; it must be at least 1", ranks);
     simulation s = {.stamps = stamps};
-    ringx_engine_client client = {.context = &s, .started = started};
+    ringx_engine_client client = {.context = &s, .wait = wait_to_begin, .started = started};
     ringx_status status = ringx__costs_create(&s.costs, schedules, ranks, machine);
     if (status == RINGX_OK)
         status = make_simulation(&s, ranks);

@@ -121,8 +121,9 @@ typedef struct ringx_geometry { /* what an algorithm may know */
     bool two_level;
     int slice; /* which one of cut this call writes */
     ringx_slicing cut;
-    bool joined; /* the own tile goes with the first arrival if it need not hide it */
-    bool awaits; /* forward: one kernel does the tiles of all slices and waits for what arrives */
+    bool joined;                 /* the own tile goes with the first arrival if it need not hide it */
+    bool awaits;                 /* forward: one kernel does the tiles of all slices and waits for what arrives */
+    bool starts_keys, ends_keys; /* backward: the kernel's; clears of dK,dV, and their stores, are left out */
     int32_t kv_head, kv_heads, q_head, q_heads; /* the slice's heads */
     ringx_dtype wire;                           /* of partial results on the wire */
     int32_t parts; /* headswap: pieces each kv head's query group is cut into; depends on no slicing */
@@ -151,6 +152,11 @@ typedef struct ringx_schedule {
     size_t n_pending, pending_cap;
     int pending_shift;
 } ringx_schedule;
+
+/* Where a kernel starts sums of dK,dV, the operand of the grad that makes this clear needless; where it ends them, of
+ * the grad that makes this store needless.  NULL: the step must be run. */
+const ringx_operand *ringx__clear_left_out(const ringx_schedule *schedule, size_t step);
+const ringx_operand *ringx__store_left_out(const ringx_schedule *schedule, size_t step);
 
 /* ---- blocks ---------------------------------------------------------------------------------------------------------
  */

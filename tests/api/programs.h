@@ -21,11 +21,11 @@ static inline void build_proved(world *w)
 }
 
 /* Of one rank, whose schedule leaves the world: free with ringx__program_free. */
-static inline ringx_program program_of(world *w, int rank, const ringx_kernel *kernel)
+static inline ringx_program program_of(world *w, int rank)
 {
     ringx_program p = {.schedule = w->schedules[rank]};
     w->schedules[rank] = (ringx_schedule){.status = RINGX_OK};
-    assert_int_equal(ringx__program_prepare(&p, kernel, false), RINGX_OK);
+    assert_int_equal(ringx__program_prepare(&p, false), RINGX_OK);
     return p;
 }
 

@@ -103,7 +103,7 @@ static void check(world *w, bool fuses)
     char what[120];
     build_proved(w);
     for (int r = 0; r < w->ranks; r++) {
-        ringx_program p = program_of(w, r, ringx__kernel_at(0));
+        ringx_program p = program_of(w, r);
         snprintf(what, sizeof what, "%s, rank %d of %d, %lld tokens, %d slices", w->preset->name, r, w->ranks,
                  (long long)w->problem.tokens, w->slices);
         if (fuses) {
@@ -158,7 +158,7 @@ static void empty_ranks_send_no_keys(void **state)
         w.problem.tokens = tokens;
         build_proved(&w);
         for (int r = 0; r < w.ranks; r++) {
-            ringx_program p = program_of(&w, r, ringx__kernel_at(0));
+            ringx_program p = program_of(&w, r);
             if (ringx__layout_count(&w.layout, r) > 0)
                 expect_arrivals(&p, &w, r, 0, "few tokens");
             ringx__program_free(&p);

@@ -16,6 +16,7 @@ typedef struct world { /* all ranks on paper */
     int ranks, lookahead, slices, first, head_ranks, ranks_per_node;
     ringx_dtype wire;
     bool taper, joined, awaits;
+    bool own_sums; /* the kernel starts and ends sums of dK,dV */
     bool backward;
     ringx_schedule *schedules;
     const ringx_schedule **list;
@@ -43,6 +44,8 @@ static inline ringx_geometry world_geometry(const world *w, int rank)
                             .cut = {.slices = w->slices, .first = w->first, .taper = w->taper},
                             .joined = w->joined,
                             .awaits = w->awaits && !w->backward,
+                            .starts_keys = w->own_sums,
+                            .ends_keys = w->own_sums,
                             .wire = w->wire,
                             .parts = ringx__headswap_parts(&w->shape, w->head_ranks),
                             .shape = &w->shape,

@@ -354,6 +354,57 @@ static void test_waiting_is_free(void **state)
     assert_near(forecast_of(&w, &m).seconds, attention(4096, 4096, false) / 2, 2e-3);
 }
 
+/* A kernel that awaits keys does what is there: three transfers, one after the other, of which the last one's share of
+ * the work, a quarter, comes after it.  The same steps as launches begin when all three have come. */
+static void test_awaited_keys(void **state)
+{
+    (void)state;
+    static const double transfers[] = {0.1, 0.24, 0.26, 0.5, 2}; /* of all the work, each */
+    const double all = attention(4096, 1024, false), kv = 2. * 1024 * 2 * 64 * 4;
+    for (size_t i = 0; i < sizeof transfers / sizeof *transfers; i++) {
+        ringx_machine m = free_machine();
+        double one = transfers[i] * all;
+        m.intra_gbs = kv / one * 1e-9;
+        world w = world_of("ringX3", 4, false), launches = world_of("ringX3", 4, false);
+        w.joined = w.awaits = true;
+        ringx_forecast f = forecast_of(&w, &m);
+        assert_near(f.seconds, fmax(all, 3 * one + all / 4), 1e-3);
+        assert_near(f.compute_s, all, 1e-3);
+        assert_near(f.seconds - f.exposed_s, all, 1e-3);
+        assert_near(forecast_of(&launches, &m).seconds, fmax(all / 4, 3 * one) + 3 * all / 4, 1e-2);
+    }
+}
+
+/* Two slices: what the second one's kernel work may go on beside is the first one's. */
+static void test_awaited_slices(void **state)
+{
+    (void)state;
+    ringx_machine m = free_machine();
+    const double all = attention(4096, 1024, false), one = all / 16; /* of half a head's keys, all three: 3/16 */
+    m.intra_gbs = 1024 * 2. * 64 * 4 / one * 1e-9;
+    world w = world_of("ringX3", 4, false);
+    w.joined = w.awaits = true;
+    w.slices = 2;
+    assert_near(forecast_of(&w, &m).seconds, all, 1e-3);
+}
+
+/* Clears and stores that a kernel's grads do themselves take no time. */
+static void test_left_out(void **state)
+{
+    (void)state;
+    ringx_machine m = free_machine();
+    m.step_overhead_us = 1e9; /* nothing else counts */
+    double computing[2];
+    for (int own = 0; own < 2; own++) {
+        world w = world_of("ringX4o", 3, true);
+        w.joined = true;
+        w.own_sums = own;
+        w.problem.kv_heads = w.problem.q_heads; /* queries travel: the own dK,dV are cleared and stored once */
+        computing[own] = forecast_of(&w, &m).compute_s;
+    }
+    assert_near(computing[0] - computing[1], 2e3, 1e-3);
+}
+
 /* ---- stamps ---- */
 
 static void check_stamps(const world *w, ringx_stamp *const *stamps, double seconds)
@@ -446,6 +497,9 @@ int main(void)
         cmocka_unit_test(test_compute_slowdown),
         cmocka_unit_test(test_cores_are_shared),
         cmocka_unit_test(test_waiting_is_free),
+        cmocka_unit_test(test_awaited_keys),
+        cmocka_unit_test(test_awaited_slices),
+        cmocka_unit_test(test_left_out),
         cmocka_unit_test(test_stamps),
         cmocka_unit_test(test_odd_sizes),
         cmocka_unit_test(test_deadlock),
