@@ -10,6 +10,7 @@
 # SHAPES: weak8k weak64k strong64k strong512k full (default: all); KV_HEADS ("8 32"); PRESETS and PRESETS_FULL (default:
 # those for the mask); MACHINE (h200x8); ITERATIONS (5), WARMUP (2); DEVICE (cuda); SCALE: divides all tokens, for a try
 # on a CPU.  RINGX replaces the program of BUILD, LAUNCH scripts/mpirun BUILD: it is given the number of ranks.
+# FORECAST=1: only what is forecast, which needs no GPU: OUT gets forecast.csv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$1 out=$2
@@ -30,7 +31,18 @@ case_of() { # shape ranks → batch, tokens
     esac
 }
 
-bench/machine.sh "$ringx" >"$out/machine.txt"
+forecast() { # shape tokens kv-heads, problem and presets
+    local shape=$1 tokens=$2 kv=$3
+    shift 3
+    "$ringx" plan --device "$device" --dtype bf16 --head-dim 128 --batch "$batch" --seq "$tokens" --heads 32 \
+        --kv-heads "$kv" --machine "${MACHINE:-h200x8}" --sweep ranks="$ranks" --csv "$out/case.csv" "$@" \
+        >"$out/case.txt" || { cat "$out/case.txt" && return; }
+    [[ -n $header ]] || { header=1 && sed -n '1s/^/shape,tokens,kv_heads,/p' "$out/case.csv" >"$out/forecast.csv"; }
+    sed -n "2,\$s/^/$shape,$tokens,$kv,/p" "$out/case.csv" >>"$out/forecast.csv"
+    cat "$out/case.txt"
+}
+
+[[ -n ${FORECAST:-} ]] || bench/machine.sh "$ringx" >"$out/machine.txt"
 header=
 for ranks in "$@"; do
     for shape in ${SHAPES:-weak8k weak64k strong64k strong512k full}; do
@@ -39,6 +51,10 @@ for ranks in "$@"; do
         [[ $shape != full ]] || mask=(--preset "$whole") heads=32
         for kv in $heads; do
             echo "$shape, $ranks ranks, $((tokens / scale)) tokens, 32:$kv heads"
+            if [[ -n ${FORECAST:-} ]]; then
+                forecast "$shape" $((tokens / scale)) "$kv" "${mask[@]}"
+                continue
+            fi
             # shellcheck disable=SC2086  # the launcher is several words
             $launch "$ranks" "$ringx" bench --device "$device" --dtype bf16 --head-dim 128 --batch "$batch" \
                 --seq $((tokens / scale)) --heads 32 --kv-heads "$kv" --iterations "${ITERATIONS:-5}" \
@@ -51,6 +67,6 @@ for ranks in "$@"; do
     done
 done
 rm -f "$out/case.csv" "$out/case.txt"
-if python3 -c 'import matplotlib' 2>/dev/null; then
+if [[ -z ${FORECAST:-} ]] && python3 -c 'import matplotlib' 2>/dev/null; then
     python3 bench/plot_scaling.py "$out/scaling.csv" "$out/scaling.svg"
 fi

@@ -37,7 +37,7 @@ typedef struct ringx_peer {
     size_t n_parcels, room;
     const char *base_of_record; /* the workspace, while recording */
     bool recording, attached, released;
-    bool shares; /* its device with another rank that it reaches */
+    bool shares;                                /* its device with another rank that it reaches */
     ringx_status status;                        /* of recording */
     size_t *turns;                              /* [ranks] */
     ringx_word_op word_op[RINGX_MOST_WORD_OPS]; /* not in the stream yet: in a batch each takes the stream less */

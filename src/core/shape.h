@@ -16,7 +16,7 @@ typedef struct ringx_shape {
     ringx_mask mask;
 } ringx_shape;
 
-enum { RINGX_MOST_STATES = 4 }; /* of the same rows, that are folded together at once */
+enum { RINGX_MOST_STATES = 4 };  /* of the same rows, that are folded together at once */
 enum { RINGX_MOST_SUMMED = 12 }; /* blocks that are added up at once */
 
 /* Validates problem (a message names the field) and fills shape.  shape->mask.starts is a copy owned by shape. */
