@@ -14,8 +14,8 @@ enum { MOST_AWAITED = 6, AWAITED_RUNS = 64 };
 /* Rows of a CUDA kernel's tile; tiles that one slice's share of the heads should have. */
 enum { TILE_ROWS = 128, LEAST_TILES = 2000 };
 
-/* Tiles of a launch that is one of many stages: four for each multiprocessor. */
-enum { STAGE_TILES = 528 };
+/* Tiles of a launch that is one of many: about four for each multiprocessor. */
+enum { LAUNCH_TILES = 512 };
 
 /* Queries of a rank for each key head: with so many, tiles are so long beside transfers that a backward's slices need
  * not taper, and equal ones take less memory. */
@@ -62,11 +62,20 @@ static ringx_slicing forward_by_tiles(const ringx_choice *c, const ringx_shape *
         .slices = slices, .first = whole_first && slices == 2 ? (int32_t)quarter : 0, .taper = whole_first};
 }
 
+/* Of headswap: a rank has some units of heads of its group's tokens. */
+static ringx_slicing slices_of_units(const ringx_choice *c, const ringx_shape *shape, bool backward)
+{
+    const int32_t parts = ringx__headswap_parts(shape, c->head_ranks);
+    int64_t units = shape->kv_heads * parts / c->head_ranks, tokens = shape->tokens * c->head_ranks / c->layout.ranks;
+    int64_t most = shape->batch * units * (tokens / TILE_ROWS) * (backward ? 1 : shape->group / parts) / LAUNCH_TILES;
+    return (ringx_slicing){.slices = (int)(most < 1 ? 1 : most < c->slices ? most : c->slices)};
+}
+
 /* Of many stages two slices, of which the second has its own tile last, hide what the last stage sends home; if each
  * launch still has tiles enough. */
 static int slices_of_stages(const ringx_shape *shape, int ranks)
 {
-    return shape->batch * (shape->kv_heads / 2) * (shape->tokens / ranks / TILE_ROWS) >= STAGE_TILES ? 2 : 1;
+    return shape->batch * (shape->kv_heads / 2) * (shape->tokens / ranks / TILE_ROWS) >= LAUNCH_TILES ? 2 : 1;
 }
 
 static ringx_slicing backward_by_length(const ringx_choice *c, const ringx_shape *shape, int ranks)
@@ -268,13 +277,16 @@ void ringx__choose_slices(ringx_choice *c, const ringx_options *o, const ringx_s
 {
     c->slices = o->slices ? o->slices : most_slices(c, shape, ranks);
     c->forward = c->backward = (ringx_slicing){.slices = c->slices};
-    if (!c->joined || o->slices || o->workspace_limit || ringx__choice_is(c, "headswap") || c->lookahead == 0 ||
-        ranks == 1)
+    if (!c->joined || o->slices || o->workspace_limit || c->lookahead == 0 || ranks == 1)
         return;
-    if (c->awaits)
-        c->forward = awaited(shape, ranks);
-    else
-        c->forward = ranks > 2 ? forward_by_tiles(c, shape, ranks) : weigh_forward(c, shape);
-    c->backward = ranks == 2 ? weigh_backward(c, shape) : backward_by_length(c, shape, ranks);
+    if (ringx__choice_is(c, "headswap")) {
+        c->forward = slices_of_units(c, shape, false);
+        c->backward = slices_of_units(c, shape, true);
+    } else {
+        c->forward = c->awaits   ? awaited(shape, ranks)
+                     : ranks > 2 ? forward_by_tiles(c, shape, ranks)
+                                 : weigh_forward(c, shape);
+        c->backward = ranks == 2 ? weigh_backward(c, shape) : backward_by_length(c, shape, ranks);
+    }
     c->slices = c->forward.slices > c->backward.slices ? c->forward.slices : c->backward.slices;
 }

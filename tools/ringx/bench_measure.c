@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct timed { /* one rank's part */
+struct timed { /* one rank's part */
     crew *crew;
     const settings *settings;
     ringx_problem problem;
@@ -24,7 +24,7 @@ typedef struct timed { /* one rank's part */
     double *seconds[PASSES], *exposed[PASSES]; /* [iterations], of the slowest rank */
     int64_t observed;                          /* of exposed */
     bool observing;                            /* seconds are not taken any more */
-} timed;
+};
 
 /* Passes of a GPU with events around each step, which cost time of their own: for what is exposed, and timelines. */
 enum { OBSERVED = 3 };
@@ -134,8 +134,10 @@ static int create(timed *t)
     return code ? code : placed_upload(&t->placed);
 }
 
-static void destroy(timed *t)
+void timed_destroy(timed *t)
 {
+    if (!t)
+        return;
     ringx_plan_destroy(t->plan);
     t->crew->ops->barrier(t->crew); /* no rank has another's workspace open when that is freed */
     for (int id = 0; id < TENSORS; id++)
@@ -147,6 +149,7 @@ static void destroy(timed *t)
     placed_destroy(&t->placed);
     guarded_destroy(&t->workspace);
     free(t->positions);
+    free(t);
 }
 
 /* ---- timing ---- */
@@ -290,6 +293,13 @@ static void report(timed *t, measurement *m)
     m->peak_bytes = bytes[1];
 }
 
+/* What a plan with a timeline has exposed. */
+static void report_exposed(timed *t, measurement *m)
+{
+    for (int p = 0; p <= t->backward; p++)
+        m->pass[p].exposed_s = sort_for_median(t->exposed[p], t->observed);
+}
+
 static int64_t row_count(const timed *t, tensor_id id)
 {
     return t->tokens * t->problem.batch * (id == T_LSE ? t->problem.q_heads : 1);
@@ -317,15 +327,52 @@ static int summarise(timed *t, measurement *m)
     return code;
 }
 
+int timed_create(timed **result, crew *c, const settings *s, const ringx_options *o)
+{
+    timed *t = *result = allocate(sizeof *t);
+    int code = crew_agree(c, t ? CODE_GOOD : CODE_NO_MEMORY);
+    if (code) {
+        free(t);
+        *result = NULL;
+        return code;
+    }
+    *t = (timed){.crew = c,
+                 .settings = s,
+                 .problem = settings_problem(s),
+                 .backward = !s->forward_only,
+                 .device = o->device,
+                 .threads = o->threads};
+    code = make_plan(t, o);
+    if (!code)
+        code = crew_agree(c, create(t));
+    return code ? code : attach(t);
+}
+
+int timed_run(timed *t, measurement *m)
+{
+    *m = (measurement){.ranks = t->crew->ranks};
+    int code = run_all(t);
+    if (!code)
+        report(t, m);
+    return code;
+}
+
+int timed_results(timed *t, measurement *m)
+{
+    int code = crew_agree(t->crew, placed_download(&t->placed));
+    return code ? code : summarise(t, m);
+}
+
+static int draw(const timed *t, const char *timeline)
+{
+    ringx_status status = ringx_plan_draw(t->plan, timeline);
+    int drawn = fail_status(status, "timeline");
+    return crew_agree(t->crew, status == RINGX_IO ? CODE_CANNOT_WRITE : drawn);
+}
+
 int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, const char *timeline)
 {
-    timed t = {.crew = c,
-               .settings = s,
-               .problem = settings_problem(s),
-               .backward = !s->forward_only,
-               .device = o->device,
-               .threads = o->threads};
-    *m = (measurement){.ranks = c->ranks};
+    timed *t = NULL;
     c->ops->barrier(c);
     if (c->leads_process)
         reset_peak();
@@ -333,27 +380,18 @@ int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, 
     const bool gpu = o->device != RINGX_CPU; /* a CPU measures what it exposes as it goes */
     ringx_options plain = *o;
     plain.timeline = o->timeline && !gpu;
-    int code = make_plan(&t, &plain);
+    int code = timed_create(&t, c, s, &plain);
     if (!code)
-        code = crew_agree(c, create(&t));
-    if (!code)
-        code = attach(&t);
-    if (!code)
-        code = run_all(&t);
-    if (!code && gpu && o->timeline)
-        code = observe(&t, o);
-    if (!code)
-        code = crew_agree(c, placed_download(&t.placed));
-    if (!code) {
-        report(&t, m);
-        code = summarise(&t, m);
+        code = timed_run(t, m);
+    if (!code && gpu && o->timeline) {
+        code = observe(t, o);
+        report_exposed(t, m);
     }
-    if (!code && timeline) {
-        ringx_status status = ringx_plan_draw(t.plan, timeline);
-        int drawn = fail_status(status, "timeline");
-        code = crew_agree(c, status == RINGX_IO ? CODE_CANNOT_WRITE : drawn);
-    }
-    destroy(&t);
+    if (!code)
+        code = timed_results(t, m);
+    if (!code && timeline)
+        code = draw(t, timeline);
+    timed_destroy(t);
     return code;
 }
 

@@ -22,7 +22,18 @@ typedef struct measurement {
     double projection[TENSORS], norm[TENSORS];
 } measurement;
 
-/* Collective.  Inputs are functions of the global position, so that any split has the same. */
+/* A plan, its tensors and workspace, ready to be timed as often as is wanted.  Inputs are functions of the global
+ * position, so that any split has the same. */
+typedef struct timed timed;
+
+/* All collective.  timed_create: *t is to be destroyed after an error, too.  timed_run: figures, those of results left
+ * out.  timed_results: adds them. */
+int timed_create(timed **t, crew *c, const settings *s, const ringx_options *o);
+int timed_run(timed *t, measurement *m);
+int timed_results(timed *t, measurement *m);
+void timed_destroy(timed *t);
+
+/* All of it once; of GPUs what is exposed by a plan with a timeline, which takes longer. */
 int measure(crew *c, const settings *s, const ringx_options *o, measurement *m, const char *timeline);
 
 /* CODE_WRONG unless all projections agree within the tolerance of the dtype. */

@@ -16,6 +16,8 @@ typedef struct bench_job {
     table *table;            /* rank 0 */
     measurement first;       /* what later ones must agree with */
     double alone[PASSES];    /* seconds of one rank; of GPUs: of the row that is measured */
+    crew *solo;              /* of one rank, which it is timed by */
+    timed *whole;            /* kept between presets if each is timed alone */
     double peak;             /* flop/s of one rank */
     double forecast[PASSES]; /* seconds */
 } bench_job;
@@ -173,30 +175,47 @@ static void add_row(const bench_job *job, const char *preset, int pass, const me
  * grow warm, and rise while a result is checked.  Else rank 0 is, once. */
 static bool each_alone(const crew *c)
 {
-    return c->nccl && !c->in_process;
+    return c->nccl && !c->in_process && c->ranks > 1;
 }
 
-/* One rank on the whole sequence with the threads that all ranks of the process have together: of ranks that are
- * processes, this rank's threads alone.  seconds: of the slowest one.  If nothing ran before, its results become those
- * that later ones must agree with. */
+/* The whole sequence for one rank with the threads that all ranks of the process have together: of ranks that are
+ * processes, this rank's threads alone. */
+static int create_whole(const crew *c, bench_job *job)
+{
+    const settings *s = job->settings;
+    settings alone = *s;
+    alone.layout = alone.algorithm = NULL;
+    alone.head_ranks = alone.ranks_per_node = alone.slices = 0;
+    alone.workspace_limit = 0;
+    ringx_options o = settings_rank_options(&alone, "ringX3", c->ranks_here);
+    if (c->in_process)
+        o.threads *= c->ranks;
+    int code = crew_threads_create(COMM_SELF, 1, NULL, &job->solo);
+    return code ? code : timed_create(&job->whole, job->solo, s, &o);
+}
+
+/* Ranks that are threads have one job, of which this is the first one's. */
+static void destroy_whole(const crew *c, bench_job *job)
+{
+    if (c->in_process && c->rank > 0)
+        return;
+    timed_destroy(job->whole);
+    crew_threads_destroy(job->solo);
+    job->whole = NULL;
+    job->solo = NULL;
+}
+
+/* seconds: of the slowest rank.  If nothing ran before, its results become those that later ones must agree with. */
 static int measure_alone(crew *c, bench_job *job, double seconds[PASSES])
 {
     measurement m = {.ranks = 0};
     int code = CODE_GOOD;
     if (c->rank == 0 || each_alone(c)) {
-        const settings *s = job->settings;
-        crew *solo;
-        settings alone = *s;
-        alone.layout = alone.algorithm = NULL;
-        alone.head_ranks = alone.ranks_per_node = alone.slices = 0;
-        alone.workspace_limit = 0;
-        ringx_options o = settings_rank_options(&alone, "ringX3", c->ranks_here);
-        if (c->in_process)
-            o.threads *= c->ranks;
-        code = crew_threads_create(COMM_SELF, 1, NULL, &solo);
+        code = job->whole ? CODE_GOOD : create_whole(c, job);
         if (!code)
-            code = measure(solo, &alone, &o, &m, NULL);
-        crew_threads_destroy(solo);
+            code = timed_run(job->whole, &m);
+        if (!code && c->rank == 0 && job->first.ranks == 0)
+            code = timed_results(job->whole, &m);
     }
     code = crew_agree(c, code);
     for (int pass = 0; pass < PASSES; pass++)
@@ -287,6 +306,8 @@ static int work(crew *c, void *context)
         job->peak = peak;
     if (!code && s->baseline && !each_alone(c))
         code = measure_alone(c, job, job->alone);
+    if (!each_alone(c))
+        destroy_whole(c, job);
     for (size_t i = 0; i < s->presets.count && !code; i++) {
         if (c->rank == 0)
             progress_begin(s->presets.items[i], (size_t)(s->iterations + s->warmup));
@@ -294,6 +315,7 @@ static int work(crew *c, void *context)
         if (c->rank == 0)
             progress_end();
     }
+    destroy_whole(c, job);
     c->ops->barrier(c); /* rank 0's memory is shared until here */
     reference_destroy(&mine.reference);
     whole_destroy(&mine.inputs);
@@ -393,7 +415,7 @@ static const char help[] =
     "median, the least, and (most - least)/median.  GFLOP/s: 4 per live query, key and dimension forward, 10\n"
     "backward.  Exposed: computation waiting for transfers.  Wire and messages: of the rank with most.  Peak\n"
     "RSS is that of the process; with threads, of all ranks.  With --machine a forecast is added.\n"
-    "Alone: one rank on the whole sequence, of GPUs the slowest, right before.\n";
+    "Alone: one rank on the whole sequence; of GPUs the slowest, before and after, whose tensors are kept.\n";
 
 const program_command command_bench = {
     .options = {.program = "ringx",
