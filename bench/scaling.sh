@@ -8,8 +8,9 @@
 # OUT gets machine.txt, scaling.csv (a column "shape" before those of ringx bench) and, where Python has matplotlib,
 # scaling.svg.
 # SHAPES: weak8k weak64k strong64k strong512k full (default: all); KV_HEADS ("8 32"); PRESETS and PRESETS_FULL (default:
-# those for the mask); MACHINE (h200x8); ITERATIONS (5), WARMUP (2); DEVICE (cuda); SCALE: divides all tokens, for a try
-# on a CPU.  RINGX replaces the program of BUILD, LAUNCH scripts/mpirun BUILD: it is given the number of ranks.
+# those for the mask); MACHINE (h200x8); ITERATIONS (25, of more than 65536 tokens 5), WARMUP (2); DEVICE (cuda); SCALE:
+# divides all tokens, for a try on a CPU.  RINGX replaces the program of BUILD, LAUNCH scripts/mpirun BUILD: it is given
+# the number of ranks.
 # FORECAST=1: only what is forecast, which needs no GPU: OUT gets forecast.csv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -57,7 +58,7 @@ for ranks in "$@"; do
             fi
             # shellcheck disable=SC2086  # the launcher is several words
             $launch "$ranks" "$ringx" bench --device "$device" --dtype bf16 --head-dim 128 --batch "$batch" \
-                --seq $((tokens / scale)) --heads 32 --kv-heads "$kv" --iterations "${ITERATIONS:-5}" \
+                --seq $((tokens / scale)) --heads 32 --kv-heads "$kv" --iterations "${ITERATIONS:-$((tokens > 65536 ? 5 : 25))}" \
                 --warmup "${WARMUP:-2}" --baseline --machine "${MACHINE:-h200x8}" --csv "$out/case.csv" "${mask[@]}" \
                 >"$out/case.txt" 2>&1 || { cat "$out/case.txt" && continue; }
             [[ -n $header ]] || { header=1 && sed -n '1s/^/shape,/p' "$out/case.csv" >"$out/scaling.csv"; }
