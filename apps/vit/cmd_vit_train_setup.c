@@ -11,8 +11,6 @@
 static const ringx_dtype dtypes[] = {
     [VIT_AMP_NONE] = RINGX_F32, [VIT_AMP_FP16] = RINGX_F16, [VIT_AMP_BF16] = RINGX_BF16};
 
-#define BUCKET ((size_t)25000000 / sizeof(float)) /* gradients summed at a time, as in the original */
-
 /* ---- groups and model ---- */
 
 static int set_up_groups(vit_training *t)
@@ -64,6 +62,11 @@ int vit_set_up_model(vit_training *t)
     return code ? code : group_agree(t->world, vit_model_prepare(t->m, &run));
 }
 
+static int gradients_ready(void *context, size_t first)
+{
+    return zero_ready(context, first);
+}
+
 static int set_up_optimizer(vit_training *t)
 {
     const vit_config *c = t->c;
@@ -87,8 +90,10 @@ static int set_up_optimizer(vit_training *t)
                               .beta1 = 0.9,
                               .beta2 = 0.95,
                               .eps = 1e-8,
-                              .bucket = BUCKET};
+                              .bucket = VIT_BUCKET,
+                              .overlap = c->overlap_comm};
     code = zero_create(&t->z, &model, &settings, &t->p);
+    vit_model_watch(t->m, (vit_watch){gradients_ready, &t->z});
     if (!code)
         code = group_agree(t->world, zero_adopt(&t->z));
     return code ? code : zero_clear(&t->z);
@@ -252,14 +257,22 @@ static void tell_sizes(vit_training *t)
                   (long long)t->steps_per_epoch);
 }
 
+/* Without sums there is nothing to share or to do beside. */
+static int check_noddp(const vit_config *c)
+{
+    if (c->noddp && c->zero_stage)
+        return fail(CODE_CONFIGURATION, "zero_stage is %lld; with noddp it must be 0", (long long)c->zero_stage);
+    if (c->noddp && c->overlap_comm)
+        return fail(CODE_CONFIGURATION, "overlap_comm is true; with noddp it must be false");
+    return CODE_GOOD;
+}
+
 int vit_training_create(vit_training *t, group *world, vit_config *c, FILE *to)
 {
     *t = (vit_training){.c = c, .world = world, .last_loss = NAN};
     t->scaler = scaler_of(c);
-    int code = c->noddp && c->zero_stage
-                   ? fail(CODE_CONFIGURATION, "zero_stage is %lld; with noddp it must be 0", (long long)c->zero_stage)
-                   : set_up_output(t, to);
-    code = group_agree(world, code);
+    int code = check_noddp(c);
+    code = group_agree(world, code ? code : set_up_output(t, to));
     if (!code)
         code = vit_set_up_model(t);
     if (!code)

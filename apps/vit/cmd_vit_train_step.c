@@ -24,23 +24,41 @@ void vit_scores_free(vit_scores *s)
     *s = (vit_scores){.loss = NAN};
 }
 
+static int gradients(vit_training *t, const vit_batch *b)
+{
+    double scale = t->scaler.scale / (double)t->layout.global_batch;
+    return vit_model_train(t->m, b, scale, random_word((uint64_t)t->c->seed, (uint64_t)t->iteration), t->losses);
+}
+
+/* A loss that is not finite.  Sums that were under way have spread to all ranks what is not: without a scale that may
+ * be to blame, gradients are taken once more without them, so that the rank where it arose is the one that is named. */
+static int refuse_loss(vit_training *t, const vit_batch *b, double loss)
+{
+    int code = zero_end(&t->z);
+    if (code || t->scaler.dynamic)
+        return code;
+    if (t->z.lane) {
+        code = zero_clear(&t->z);
+        code = group_agree(t->world, code ? code : gradients(t, b));
+    }
+    return code ? code : zero_refuse(&t->z, t->iteration, "the loss", loss);
+}
+
 /* Forward and backward; *loss: mean over the global batch. */
 static int accumulate(vit_training *t, const vit_batch *b, double *loss)
 {
-    double scale = t->scaler.scale / (double)t->layout.global_batch;
-    uint64_t seed = random_word((uint64_t)t->c->seed, (uint64_t)t->iteration);
-    int code = group_agree(t->world, vit_model_train(t->m, b, scale, seed, t->losses));
+    zero_begin(&t->z, true);
+    int code = zero_give_up(&t->z, gradients(t, b), false);
+    code = zero_give_up(&t->z, group_agree(t->world, code), true);
     *loss = 0;
     for (int64_t i = 0; i < t->layout.local_batch && !code; i++)
         *loss += t->losses[i];
     if (!code)
         code = group_sum(t->p.data, loss);
     *loss /= (double)t->layout.global_batch;
-    if (!code && !isfinite(*loss) && !t->scaler.dynamic)
-        code = zero_refuse(&t->z, t->iteration, "the loss", *loss);
-    if (!code && isfinite(*loss) && !t->c->noddp)
-        code = zero_accumulate(&t->z, true);
-    return code;
+    if (!code && !isfinite(*loss))
+        return refuse_loss(t, b, *loss);
+    return code || t->c->noddp ? code : zero_accumulate(&t->z, true);
 }
 
 /* Update; or none of it where fp16 overflowed. */

@@ -11,6 +11,7 @@
 #include "shared/options.h"
 
 #define VIT_MAX_KEYS 64
+#define VIT_BUCKET   ((size_t)25000000 / sizeof(float)) /* gradients summed at a time, as in the original */
 
 typedef enum vit_amp { VIT_AMP_NONE, VIT_AMP_FP16, VIT_AMP_BF16 } vit_amp;
 typedef enum vit_missing { VIT_MISSING_REFUSE, VIT_MISSING_MEAN } vit_missing; /* NaN and fill values in fields */
@@ -40,6 +41,7 @@ typedef struct vit_config {
     int64_t seed;
     int64_t device;     /* ringx_device */
     int64_t zero_stage; /* 0, 1 */
+    bool overlap_comm;  /* gradients are summed beside backward */
     bool checkpoint_activations, noddp, peer_copies;
     int64_t keep_mlp_layers;         /* blocks, the last ones, whose fc1 backward does not compute again */
     int64_t mlp_chunk_tokens;        /* 0: all at once */

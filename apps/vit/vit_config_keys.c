@@ -66,6 +66,7 @@ const vit_key vit_keys[] = {
     {"device", VIT_KEY_CHOICE, F(device), 0, 0, devices, "cpu"},
     {"peer_copies", VIT_KEY_BOOL, F(peer_copies), 0, 1, NULL, "true"},
     {"zero_stage", VIT_KEY_INT, F(zero_stage), 0, 1, NULL, "0"},
+    {"overlap_comm", VIT_KEY_BOOL, F(overlap_comm), 0, 1, NULL, "false"},
     {"checkpoint_activations", VIT_KEY_BOOL, F(checkpoint_activations), 0, 1, NULL, "false"},
     {"keep_mlp_layers", VIT_KEY_INT, F(keep_mlp_layers), 0, 1e5, NULL, "0"},
     {"mlp_chunk_tokens", VIT_KEY_INT, F(mlp_chunk_tokens), 0, MANY, NULL, "0"},

@@ -257,6 +257,30 @@ int vit_model_loss(vit_model *m, const vit_batch *b, double *losses)
     return loss_of_prediction(m, b->target, 0, losses);
 }
 
+void vit_model_watch(vit_model *m, vit_watch watch)
+{
+    m->watch = watch;
+}
+
+/* Gradients from this parameter on. */
+static int tell_ready(const vit_model *m, size_t parameter)
+{
+    return m->watch.ready ? m->watch.ready(m->watch.context, m->parameters[parameter].offset) : CODE_GOOD;
+}
+
+static int backward(vit_model *m)
+{
+    const size_t depth = (size_t)m->shape.depth;
+    TRY(vit_head_backward(m));
+    TRY(tell_ready(m, END_WEIGHTS + depth * BLOCK_WEIGHTS));
+    for (size_t layer = depth; layer-- > 0;) {
+        TRY(vit_block_backward(m, (int64_t)layer));
+        TRY(tell_ready(m, END_WEIGHTS + layer * BLOCK_WEIGHTS));
+    }
+    TRY(vit_embed_backward(m));
+    return tell_ready(m, 0);
+}
+
 int vit_model_train(vit_model *m, const vit_batch *b, double scale, uint64_t seed, double *losses)
 {
     if (m->run.forward_only)
@@ -266,10 +290,7 @@ int vit_model_train(vit_model *m, const vit_batch *b, double scale, uint64_t see
     TRY(loss_of_prediction(m, b->target, scale, losses));
     vit_view v = view_of(m);
     vit_loss_gradient(&v, m->sums + 2 * m->run.batch, m->host_gradient);
-    TRY(vit_head_backward(m));
-    for (int64_t layer = m->shape.depth - 1; layer >= 0; layer--)
-        TRY(vit_block_backward(m, layer));
-    TRY(vit_embed_backward(m));
+    TRY(backward(m));
     return vit_plan_wait(m);
 }
 

@@ -88,6 +88,13 @@ const ringx_plan *vit_model_plan(const vit_model *m);
 int vit_model_loss(vit_model *m, const vit_batch *b, double *losses);
 /* The same in training mode, and adds the gradients of scale · Σ losses.  seed: of this step's dropout. */
 int vit_model_train(vit_model *m, const vit_batch *b, double scale, uint64_t seed, double *losses);
+/* Called in backward: gradients of more elements are final, those from `first` on, fewer each time and 0 at last (on a
+ * GPU: once the work enqueued so far is done).  A code that is not CODE_GOOD ends it. */
+typedef struct vit_watch {
+    int (*ready)(void *context, size_t first);
+    void *context;
+} vit_watch;
+void vit_model_watch(vit_model *m, vit_watch watch);
 /* Forward alone. */
 int vit_model_predict(vit_model *m, const float *input);
 

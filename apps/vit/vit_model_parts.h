@@ -65,6 +65,7 @@ struct vit_model {
     int64_t local_tokens, tokens; /* of a sample; of all samples */
     int64_t chunk;
     vit_band band;
+    vit_watch watch;
     bool training; /* dropout */
     uint64_t seed; /* of the step */
     /* in host memory */

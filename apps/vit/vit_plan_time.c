@@ -56,6 +56,22 @@ static int tensor_time(vit_plan *p, const paper_machine *m)
     return code;
 }
 
+/* Of products and rows backward is two thirds.  The last of the sums: buckets with a part of what precedes the blocks.
+ */
+static paper_sums sums_of(const vit_plan *p, const vit_config *c)
+{
+    const double *seconds = p->plan.seconds, all = (double)p->plan.most_parameters, cut = fmin((double)VIT_BUCKET, all);
+    const double pixels = (double)(p->shape.channels_in * p->shape.patch * p->shape.patch);
+    const double image = (double)(p->shape.height / p->shape.patch * (p->shape.width / p->shape.patch));
+    const double first = (double)p->shape.embed * (pixels + 1 + image);
+    double beside = 2.0 / 3 * (seconds[PAPER_LINEAR] + seconds[PAPER_ROWS]) + seconds[PAPER_BACKWARD];
+    return (paper_sums){.stage = c->zero_stage,
+                        .dtype = p->dtype,
+                        .steps = 1,
+                        .beside = c->overlap_comm ? beside : 0,
+                        .last = (all - cut * floor((all - first) / cut)) / all};
+}
+
 int vit_plan_time(vit_plan *p, const vit_config *c, const paper_machine *m, const ringx_forecast f[2])
 {
     double depth = (double)p->shape.depth;
@@ -67,8 +83,9 @@ int vit_plan_time(vit_plan *p, const vit_config *c, const paper_machine *m, cons
     }
     paper_own_time(&p->plan, m, linear_flops(p), row_bytes(p), p->dtype);
     int code = tensor_time(p, m);
+    const paper_sums sums = sums_of(p, c);
     if (!code)
-        code = paper_gradient_time(&p->plan, m, &(paper_sums){.stage = c->zero_stage, .dtype = p->dtype, .steps = 1});
+        code = paper_gradient_time(&p->plan, m, &sums);
     paper_finish(&p->plan, m, c->peak_theoretical_tflops);
     p->samples_per_s = (double)p->layout.global_batch / p->plan.step;
     p->plan.mfu =

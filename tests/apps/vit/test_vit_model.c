@@ -222,6 +222,56 @@ static void halves_are_near(void **state)
     free(right), free(fields);
 }
 
+typedef struct final_reader { /* gradients as they were when they were said to be final */
+    const vit_model *m;
+    const float *gradients;
+    float *seen;
+    size_t from; /* elements from here on */
+    int calls;
+} final_reader;
+
+static int gradients_ready(void *context, size_t first)
+{
+    final_reader *r = context;
+    assert_true(first < r->from);
+    memcpy(r->seen + first, r->gradients + first, (r->from - first) * sizeof *r->seen);
+    r->from = first;
+    r->calls++;
+    return CODE_GOOD;
+}
+
+static int gradients_fail(void *context, size_t first)
+{
+    (void)first;
+    ((final_reader *)context)->calls++;
+    return CODE_IO;
+}
+
+/* Units are said to be final from the last to the first, and nothing is added to them after; who watches can end it. */
+static void gradients_are_final_when_told(void **state)
+{
+    (void)state;
+    for (int recompute = 0; recompute < 2; recompute++) {
+        double losses[2];
+        oracle o = oracle_on(&cpu, RINGX_F32, &(vit_run){.batch = 2, .recompute = recompute, .chunk = 17});
+        size_t n = vit_model_elements(o.m);
+        final_reader r = {o.m, vit_model_gradients(o.m), malloc(n * sizeof(float)), n, 0};
+        assert_non_null(r.seen);
+        poison(r.seen, n * sizeof *r.seen);
+        vit_model_watch(o.m, (vit_watch){gradients_ready, &r});
+        good(vit_model_train(o.m, &o.batch, 0.5, 1, losses));
+        assert_int_equal(r.from, 0);
+        assert_int_equal(r.calls, vit_model_shape(o.m)->depth + 2);
+        assert_memory_equal(r.seen, r.gradients, n * sizeof *r.seen);
+        r.calls = 0;
+        vit_model_watch(o.m, (vit_watch){gradients_fail, &r});
+        assert_int_equal(vit_model_train(o.m, &o.batch, 0.5, 1, losses), CODE_IO);
+        assert_int_equal(r.calls, 1);
+        free(r.seen);
+        oracle_close(&o);
+    }
+}
+
 /* ---- other shapes, dropout, stochastic depth ---- */
 
 static double loss_at(vit_model *m, const vit_batch *b, const float *weights, const float *along, double step)
@@ -332,6 +382,7 @@ int main(void)
                                        cmocka_unit_test(forward_alone_has_the_same_loss),
                                        cmocka_unit_test(memory_is_what_the_paper_says),
                                        cmocka_unit_test(halves_are_near),
+                                       cmocka_unit_test(gradients_are_final_when_told),
                                        cmocka_unit_test(gradient_is_the_slope),
                                        cmocka_unit_test(dropout_of_training_only),
                                        cmocka_unit_test(refused_by_name)};

@@ -76,6 +76,23 @@ static void less_with_more_ranks(void **state)
     assert_true(kept.plan.device > one.plan.device && kept.plan.step < one.plan.step);
 }
 
+/* Beside backward what is left over of sums is the last bucket, on a fast link; on a slow one what backward is too
+ * short for.  All else is the same. */
+static void sums_beside_backward(void **state)
+{
+    (void)state;
+    vit_plan after, beside;
+    char *const plain[] = {"context_parallel=2", NULL};
+    char *const overlap[] = {"context_parallel=2", "overlap_comm=true", NULL};
+    plan(&after, "mp_emb4096", plain, 2);
+    plan(&beside, "mp_emb4096", overlap, 2);
+    double left = beside.plan.seconds[PAPER_GRADIENTS], whole = after.plan.seconds[PAPER_GRADIENTS];
+    double elements = (double)after.parameters, buckets = ceil(elements / 6.25e6);
+    assert_true(left >= whole / buckets && left <= 0.06 * whole); /* those that hold embedding and positions */
+    assert_true(fabs(after.plan.step - beside.plan.step - (whole - left)) < 1e-6);
+    assert_int_equal(after.plan.device, beside.plan.device);
+}
+
 /* Parts that do not divide: the rank with most, and the bytes of the smaller ones are not more. */
 static void uneven_parts(void **state)
 {
@@ -115,6 +132,7 @@ static void refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(named_configurations), cmocka_unit_test(less_with_more_ranks),
-                                       cmocka_unit_test(uneven_parts), cmocka_unit_test(refused)};
+                                       cmocka_unit_test(sums_beside_backward), cmocka_unit_test(uneven_parts),
+                                       cmocka_unit_test(refused)};
     return cmocka_run_group_tests_name("vit_plan", tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Ten steps of training from the oracle's weights against PyTorch's Adam and schedule in double (make_vit_steps.py), on
- * one rank, and with stage 1 over context ranks. */
+ * one rank, and with stage 1 over context ranks; sums beside backward change no bit. */
 #include "vit_case.h"
 
 #include "apps/train/group_ranks.h"
@@ -12,11 +12,12 @@ enum { STEPS = 10, TENSORS = 38 };
 
 typedef struct trial {
     int context, stage;
+    bool overlap;
     double losses[STEPS];
     float head[80 * 32], norm[32]; /* of rank 0, at the end */
 } trial;
 
-static int make_optimizer(zero *z, vit_model *m, zero_tensor tensors[TENSORS], const parallel *p, int stage)
+static int make_optimizer(zero *z, vit_model *m, zero_tensor tensors[TENSORS], const parallel *p, const trial *t)
 {
     const vit_parameter *all;
     size_t n = vit_model_parameters(m, &all);
@@ -28,7 +29,13 @@ static int make_optimizer(zero *z, vit_model *m, zero_tensor tensors[TENSORS], c
                         .weights = vit_model_weights(m),
                         .gradients = vit_model_gradients(m),
                         .on = &cpu};
-    zero_settings set = {.stage = stage, .optimizer = OPTIMIZER_ADAM, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8};
+    zero_settings set = {.stage = t->stage,
+                         .optimizer = OPTIMIZER_ADAM,
+                         .beta1 = 0.9,
+                         .beta2 = 0.95,
+                         .eps = 1e-8,
+                         .bucket = 500, /* many a block */
+                         .overlap = t->overlap};
     return zero_create(z, &model, &set, p);
 }
 
@@ -43,6 +50,11 @@ static float *cut(vit_model *m, const float *whole)
     return part;
 }
 
+static int gradients_ready(void *context, size_t first)
+{
+    return zero_ready(context, first);
+}
+
 static int take_steps(trial *t, vit_model *m, zero *z, const vit_batch *b)
 {
     static char cosine[] = "cosine";
@@ -50,6 +62,7 @@ static int take_steps(trial *t, vit_model *m, zero *z, const vit_batch *b)
     int code = CODE_GOOD;
     for (int i = 0; i < STEPS && !code; i++) {
         double losses[2], norm;
+        zero_begin(z, true);
         code = vit_model_train(m, b, 0.5, 0, losses);
         if (!code)
             code = zero_accumulate(z, true);
@@ -86,7 +99,8 @@ static int train(trial *t, parallel *p)
     good(vit_model_create(&m, &oracle_shape, RINGX_F32, &cpu, (vit_groups){NULL, p->context}));
     oracle_weights(m);
     good(vit_model_prepare(m, &(vit_run){.batch = 2}));
-    good(make_optimizer(&z, m, tensors, p, t->stage));
+    good(make_optimizer(&z, m, tensors, p, t));
+    vit_model_watch(m, (vit_watch){gradients_ready, &z});
     good(st_open(&f, RINGX_TEST_DATA "/vit/reference.safetensors"));
     float *images[] = {floats_of(&f, "input", &count), floats_of(&f, "target", &count)};
     float *bands[] = {cut(m, images[0]), cut(m, images[1])};
@@ -140,8 +154,23 @@ static void steps_of_adam(void **state)
     st_close(&f);
 }
 
+static void sums_beside_backward(void **state)
+{
+    (void)state;
+    for (int stage = 0; stage < 2; stage++) {
+        static trial t[2];
+        for (int beside = 0; beside < 2; beside++) {
+            t[beside] = (trial){.context = 2 + stage, .stage = stage, .overlap = beside};
+            run_group_good(t[beside].context, train_body, &t[beside]);
+        }
+        assert_memory_equal(t[0].losses, t[1].losses, sizeof t[0].losses);
+        assert_memory_equal(t[0].head, t[1].head, sizeof t[0].head);
+        assert_memory_equal(t[0].norm, t[1].norm, sizeof t[0].norm);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(steps_of_adam)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(steps_of_adam), cmocka_unit_test(sums_beside_backward)};
     return cmocka_run_group_tests_name("vit_steps", tests, NULL, NULL);
 }

@@ -404,6 +404,10 @@ static void refused_on_every_rank(void **state)
     set(&z, "noddp=true");
     set(&z, "zero_stage=1");
     fails(&z, CODE_CONFIGURATION, "with noddp it must be 0");
+    run o = {.ranks = 2};
+    set(&o, "noddp=true");
+    set(&o, "overlap_comm=true");
+    fails(&o, CODE_CONFIGURATION, "with noddp it must be false");
 }
 
 static void what_is_not_finite(void **state)
@@ -413,6 +417,25 @@ static void what_is_not_finite(void **state)
     set(&r, "save_path=%s/nan", folder);
     set(&r, "context_parallel=2");
     fails(&r, CODE_NOT_FINITE, "weight of blocks.");
+    set(&r, "overlap_comm=true");
+    fails(&r, CODE_NOT_FINITE, "weight of blocks.");
+}
+
+static void sums_beside_backward_change_no_bit(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        run r[2] = {{.ranks = 4, .steps = STEPS}, {.ranks = 4, .steps = STEPS}};
+        for (int beside = 0; beside < 2; beside++) {
+            set(&r[beside], "save_path=%s/beside%d_%d", folder, i, beside);
+            set(&r[beside], "context_parallel=%d", i % 2 ? 2 : 4);
+            set(&r[beside], "zero_stage=%d", i / 2);
+            set(&r[beside], "amp_mode=%s", i == 2 ? "fp16" : "none");
+            set(&r[beside], "overlap_comm=%s", beside ? "true" : "false");
+            run_good(&r[beside]);
+        }
+        assert_memory_equal(r[0].losses, r[1].losses, sizeof r[0].losses);
+    }
 }
 
 /* Last: the signal is never forgotten. */
@@ -432,10 +455,14 @@ static void a_signal_saves(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(curves_of_all_layouts),      cmocka_unit_test(pieces_end_as_the_whole),
-        cmocka_unit_test(memory_is_that_of_the_plan), cmocka_unit_test(lines_and_files_of_a_run),
-        cmocka_unit_test(without_checkpoints),        cmocka_unit_test(refused_on_every_rank),
-        cmocka_unit_test(what_is_not_finite),         cmocka_unit_test(a_signal_saves)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(curves_of_all_layouts),
+                                       cmocka_unit_test(pieces_end_as_the_whole),
+                                       cmocka_unit_test(memory_is_that_of_the_plan),
+                                       cmocka_unit_test(lines_and_files_of_a_run),
+                                       cmocka_unit_test(without_checkpoints),
+                                       cmocka_unit_test(refused_on_every_rank),
+                                       cmocka_unit_test(what_is_not_finite),
+                                       cmocka_unit_test(sums_beside_backward_change_no_bit),
+                                       cmocka_unit_test(a_signal_saves)};
     return cmocka_run_group_tests_name("vit_train", tests, make_data, remove_folder);
 }
