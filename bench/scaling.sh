@@ -3,7 +3,8 @@
 # Attention over 1, 2, 4, … GPUs of one host, one process a GPU: weak scaling (so many tokens a GPU) and strong scaling
 # (so many in all), causal, with 32 query heads and 8 or 32 kv heads; and a full mask.  bf16, head_dim 128.  Each result
 # is checked, and forecast from the machine description before it is measured; efficiency is against one GPU's kernel on
-# the whole sequence.
+# the whole sequence.  One GPU runs the first preset alone, since all are the same there; shapes that are the same on so
+# many GPUs are measured once.
 #   bench/scaling.sh BUILD OUT RANKS…           e.g. bench/scaling.sh build out 1 2 4 8
 # OUT gets machine.txt, scaling.csv (a column "shape" before those of ringx bench) and, where Python has matplotlib,
 # scaling.svg.
@@ -45,6 +46,7 @@ forecast() { # shape tokens kv-heads, problem and presets
 
 [[ -n ${FORECAST:-} ]] || bench/machine.sh "$ringx" >"$out/machine.txt"
 header=
+declare -A rows # by what is measured
 for ranks in "$@"; do
     for shape in ${SHAPES:-weak8k weak64k strong64k strong512k full}; do
         read -r batch tokens < <(case_of "$shape" "$ranks")
@@ -56,13 +58,20 @@ for ranks in "$@"; do
                 forecast "$shape" $((tokens / scale)) "$kv" "${mask[@]}"
                 continue
             fi
+            key="$ranks $batch $tokens $kv"
+            [[ $ranks -gt 1 ]] || mask[-1]=${mask[-1]%%,*}
+            if [[ -n ${rows[$key]:-} ]]; then
+                awk -v shape="$shape" '{ print shape "," $0 }' <<<"${rows[$key]}" >>"$out/scaling.csv"
+                continue
+            fi
             # shellcheck disable=SC2086  # the launcher is several words
             $launch "$ranks" "$ringx" bench --device "$device" --dtype bf16 --head-dim 128 --batch "$batch" \
                 --seq $((tokens / scale)) --heads 32 --kv-heads "$kv" --iterations "${ITERATIONS:-$((tokens > 65536 ? 5 : 25))}" \
                 --warmup "${WARMUP:-2}" --baseline --machine "${MACHINE:-h200x8}" --csv "$out/case.csv" "${mask[@]}" \
                 >"$out/case.txt" 2>&1 || { cat "$out/case.txt" && continue; }
             [[ -n $header ]] || { header=1 && sed -n '1s/^/shape,/p' "$out/case.csv" >"$out/scaling.csv"; }
-            sed -n "2,\$s/^/$shape,/p" "$out/case.csv" >>"$out/scaling.csv"
+            rows[$key]=$(tail -n +2 "$out/case.csv")
+            awk -v shape="$shape" '{ print shape "," $0 }' <<<"${rows[$key]}" >>"$out/scaling.csv"
             tail -n +3 "$out/case.txt"
         done
     done

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define CHECK_WORK 6e7 /* tokens² · heads · dims of the problem that is verified */
+#define LASTING_S  1.0 /* seconds of both passes of one rank */
 
 typedef struct bench_job {
     const settings *settings;
@@ -171,8 +172,8 @@ static void add_row(const bench_job *job, const char *preset, int pass, const me
     table_real(t, s->machine ? 1e3 * job->forecast[pass] : NAN, 3);
 }
 
-/* Does each rank have a GPU of its own?  Then each is timed alone, before and after each preset: clocks fall while GPUs
- * grow warm, and rise while a result is checked.  Else rank 0 is, once. */
+/* Does each rank have a GPU of its own?  Then each is timed alone, before and after each preset, for clocks fall while
+ * GPUs grow warm, and rise while a result is checked; once if that takes long.  Else rank 0 is, once. */
 static bool each_alone(const crew *c)
 {
     return c->nccl && !c->in_process && c->ranks > 1;
@@ -203,6 +204,12 @@ static void destroy_whole(const crew *c, bench_job *job)
     crew_threads_destroy(job->solo);
     job->whole = NULL;
     job->solo = NULL;
+}
+
+/* A GPU that has been at work for that long has come to its lasting clock: it need not be timed again. */
+static bool is_lasting(const double seconds[PASSES])
+{
+    return seconds[PASS_FORWARD] + seconds[PASS_BACKWARD] > LASTING_S;
 }
 
 /* seconds: of the slowest rank.  If nothing ran before, its results become those that later ones must agree with. */
@@ -247,20 +254,21 @@ static int bench_one(crew *c, bench_job *job, const checked *k, const char *pres
 {
     const settings *s = job->settings;
     const bool alone = s->baseline && each_alone(c);
-    double error = 0, before[PASSES], after[PASSES];
+    double error = 0, after[PASSES];
     char path[4096];
     measurement m;
     ringx_options o = settings_rank_options(s, preset, c->ranks_here);
     o.timeline = s->timeline != NULL || s->device == RINGX_CUDA; /* whose exposed time comes from it */
     int code = verify(c, s, k, preset, &error);
-    if (!code && alone)
-        code = measure_alone(c, job, before);
+    if (!code && alone && !is_lasting(job->alone))
+        code = measure_alone(c, job, job->alone);
     if (!code)
         code = measure(c, s, &o, &m, settings_timeline(s, preset, path, sizeof path));
-    if (!code && alone)
+    const bool again = alone && !is_lasting(job->alone);
+    if (!code && again)
         code = measure_alone(c, job, after);
-    for (int pass = 0; pass < PASSES && !code && alone; pass++)
-        job->alone[pass] = (before[pass] + after[pass]) / 2;
+    for (int pass = 0; pass < PASSES && !code && again; pass++)
+        job->alone[pass] = (job->alone[pass] + after[pass]) / 2;
     if (!code && c->rank == 0) {
         if (job->first.ranks == 0)
             job->first = m;
@@ -415,7 +423,8 @@ static const char help[] =
     "median, the least, and (most - least)/median.  GFLOP/s: 4 per live query, key and dimension forward, 10\n"
     "backward.  Exposed: computation waiting for transfers.  Wire and messages: of the rank with most.  Peak\n"
     "RSS is that of the process; with threads, of all ranks.  With --machine a forecast is added.\n"
-    "Alone: one rank on the whole sequence; of GPUs the slowest, before and after, whose tensors are kept.\n";
+    "Alone: one rank on the whole sequence; of GPUs the slowest, before and after each preset, or once if\n"
+    "that takes more than a second; its tensors are kept.\n";
 
 const program_command command_bench = {
     .options = {.program = "ringx",
