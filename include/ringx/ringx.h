@@ -99,7 +99,7 @@ typedef struct ringx_options {
     int lookahead;          /* overrides the preset's: transfers issued this many stages ahead; -1: the preset's */
     int slices;             /* groups of kv heads done one after the other, 1 … kv_heads; 0: chosen */
     int head_ranks;         /* headswap: ranks that share the heads, a divisor of the ranks; 0: chosen */
-    int ranks_per_node;     /* 0: discovered */
+    int ranks_per_node;     /* 0: discovered; of a study the machine's */
     ringx_dtype wire;       /* of partial results on the wire; RINGX_F32 keeps them exact */
     size_t workspace_limit; /* bytes; 0: none.  Met, or refused with the smallest that would fit */
     ringx_device device;

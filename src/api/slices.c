@@ -8,8 +8,8 @@
 enum { MOST_SLICES = 4, MOST_SLICED_RANKS = 4 };
 
 /* Slices whose tiles are all of one kernel: their transfers follow each other, first of few heads, which the first
- * tiles need soon, then of ever more.  The kernel knows so many runs of keys, own ones too. */
-enum { MOST_AWAITED = 6, AWAITED_RUNS = 64 };
+ * tiles need soon, then of ever more. */
+enum { MOST_AWAITED = 6 };
 
 /* Rows of a CUDA kernel's tile; tiles that one slice's share of the heads should have. */
 enum { TILE_ROWS = 128, LEAST_TILES = 2000 };
@@ -261,14 +261,14 @@ static ringx_slicing weigh_backward(const ringx_choice *c, const ringx_shape *sh
 
 int ringx__most_awaited(int ranks)
 {
-    int most = (AWAITED_RUNS / RINGX_MAX_RUNS - 1) / (ranks - 1);
-    return most < MOST_AWAITED ? most : MOST_AWAITED;
+    return (RINGX_AWAITED_RUNS / RINGX_MAX_RUNS - 1) / (ranks - 1); /* beside the own ones */
 }
 
 static ringx_slicing awaited(const ringx_shape *shape, int ranks)
 {
     ringx_slicing cut = {.slices = 1, .taper = true};
-    while (cut.slices < ringx__most_awaited(ranks) && INT64_C(1) << cut.slices <= shape->kv_heads)
+    const int room = ringx__most_awaited(ranks), most = room < MOST_AWAITED ? room : MOST_AWAITED;
+    while (cut.slices < most && INT64_C(1) << cut.slices <= shape->kv_heads)
         cut.slices++;
     return cut;
 }

@@ -20,7 +20,7 @@
 #endif
 
 #ifndef RINGX_SM90_KEYS
-#define RINGX_SM90_KEYS 64 /* slices in one launch; the tests make it small */
+#define RINGX_SM90_KEYS RINGX_AWAITED_RUNS /* slices in one launch; the tests make it small */
 #endif
 #define RINGX_SM90_QUERIES 4
 

@@ -84,6 +84,8 @@ typedef struct ringx_job {
     uint64_t *waited;
 } ringx_job;
 
+enum { RINGX_AWAITED_RUNS = 64 }; /* key slices that a kernel which awaits keys takes in one job */
+
 typedef struct ringx_kernel {
     const char *name, *text;
     ringx_device device;

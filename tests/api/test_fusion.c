@@ -122,7 +122,8 @@ static world random_world(size_t preset, int ranks, unsigned turn)
     static const int64_t bounds[] = {0, 7, 7, 30};
     world w = small_world(ringx_preset_at(preset), ranks, 30 + (int64_t)(turn % 7), false);
     w.problem.kv_heads = w.problem.q_heads = 6;
-    w.slices = 1 + (int)(turn / 7 % (unsigned)ringx__most_awaited(ranks));
+    const unsigned most = (unsigned)ringx__most_awaited(ranks); /* no more than heads, either */
+    w.slices = 1 + (int)(turn / 7 % (most < 6 ? most : 6));
     w.taper = turn % 2;
     w.joined = w.awaits = true;
     w.problem.causal = turn % 3 == 0;
