@@ -474,22 +474,22 @@ static void sharing_body(rank_thread *self)
 {
     static _Thread_local char arena[256] __attribute__((aligned(128)));
     ringx_device_ops device = *ringx__device(RINGX_CPU);
-    const bool *share = self->context;
+    bool share = *(const bool *)self->context;
     const int rank = self->comm->rank;
     ringx_comm *peer = NULL;
     ringx_call how = {.what = "test", .deadline_s = 5};
     device.peer = &fake_peer;
     my_process = rank;
     my_host = 0;
-    my_unit = *share && rank == 3 ? 0 : rank;
+    my_unit = share && rank == 3 ? 0 : rank;
     note(self, ringx__comm_peer(self->comm, self->comm, &device, add, 4, &peer));
     for (int again = 0; again < 2; again++) {
         note(self, ringx__peer_open(peer, arena, &how));
         note(self, ringx__peer_attach(peer, &how));
-        if (ringx__peer_runs_beside(peer, NULL) == (*share && rank % 3 == 0))
+        if (ringx__peer_runs_beside(peer, NULL) == (share && rank % 3 == 0))
             note(self, ringx__fail(RINGX_INTERNAL, "rank %d: who shares its device is not known", rank));
         my_unit = rank; /* attached anew, each to its own */
-        share = &(const bool){false};
+        share = false;
     }
     peer->ops->destroy(peer);
 }
