@@ -190,6 +190,27 @@ static void what_cannot_be_one_kernel_is_not(void **state)
     }
 }
 
+/* All others' keys have memory of their own, and what is packed at most as much as one rank's. */
+static void memory_is_everyones_keys(void **state)
+{
+    (void)state;
+    size_t preset;
+    assert_int_equal(ringx_preset_find("ringX3", &preset), RINGX_OK);
+    for (int ranks = 2; ranks <= 12; ranks++)
+        for (int slices = 1; slices <= 2; slices++) {
+            world w = random_world(preset, ranks, 0);
+            w.problem.tokens = 8 * ranks; /* even parts, of whole lines of memory */
+            w.problem.documents = 0;
+            w.problem.head_dim = w.problem.value_dim = 32;
+            w.slices = slices;
+            w.taper = false;
+            build_proved(&w);
+            size_t keys = ringx__block_bytes(&w.shape, RINGX_KV, 8, w.shape.kv_heads);
+            assert_int_equal(w.schedules[ranks - 1].workspace_bytes, (size_t)ranks * keys);
+            world_free(&w);
+        }
+}
+
 /* The library's own limit keeps within words and the kernel's runs. */
 static void limits_agree(void **state)
 {
@@ -204,8 +225,9 @@ static void limits_agree(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_all_gather_is_one_kernel), cmocka_unit_test(empty_ranks_send_no_keys),
-        cmocka_unit_test(what_cannot_be_one_kernel_is_not), cmocka_unit_test(limits_agree)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(what_all_gather_is_one_kernel),
+                                       cmocka_unit_test(empty_ranks_send_no_keys),
+                                       cmocka_unit_test(what_cannot_be_one_kernel_is_not),
+                                       cmocka_unit_test(memory_is_everyones_keys), cmocka_unit_test(limits_agree)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
