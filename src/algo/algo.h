@@ -63,6 +63,16 @@ static inline int ringx__around(const ringx_geometry *g, int distance)
     return ((g->rank + distance) % g->ranks + g->ranks) % g->ranks;
 }
 
+/* One exchange: a block to the rank so many after this one, and another from the rank so many before it. */
+static inline void ringx__sendrecv(ringx_schedule *s, const ringx_geometry *g, ringx_span sent, ringx_span received,
+                                   int distance, int shift)
+{
+    ringx__exchange_begin(s, shift);
+    ringx__exchange_send(s, sent, ringx__around(g, distance));
+    ringx__exchange_receive(s, received, ringx__around(g, -distance));
+    ringx__exchange_end(s);
+}
+
 /* Packs as soon as the slot is sure to be free: on a GPU, later it would wait for multiprocessors. */
 static inline void ringx__pack_early(ringx_schedule *s, const ringx_geometry *g, ringx_span to)
 {

@@ -19,10 +19,7 @@ static ringx_span arrival(ringx_schedule *s, const ringx_geometry *g, ringx_span
 {
     ringx_region region = ringx__slot(s, "kv", 0, g->cut.slices * (g->ranks - 1));
     ringx_span kv = ringx__carve(s, &region, RINGX_KV, ringx__around(g, -i), g->kv_head, g->kv_heads);
-    ringx__exchange_begin(s, -1);
-    ringx__exchange_send(s, packed, ringx__around(g, i));
-    ringx__exchange_receive(s, kv, ringx__around(g, -i));
-    ringx__exchange_end(s);
+    ringx__sendrecv(s, g, packed, kv, i, -1);
     return kv;
 }
 

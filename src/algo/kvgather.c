@@ -195,7 +195,7 @@ static void backward_two_level(ringx_schedule *s, const ringx_geometry *g, gathe
 
 void ringx__kvgather_backward(ringx_schedule *s, const ringx_geometry *g)
 {
-    if (!two_level(g) && ringx__queries_gather(g)) {
+    if (ringx__queries_gather(g)) { /* in one node */
         ringx__queries_gathered_backward(s, g);
         return;
     }

@@ -36,10 +36,7 @@ static ringx_span exchanged(ringx_schedule *s, const ringx_geometry *g, ringx_sp
 {
     ringx_region region = ringx__slot(s, "qdo", 1, 2);
     ringx_span queries = ringx__carve(s, &region, RINGX_QDO, ringx__around(g, -i), g->q_head, g->q_heads);
-    ringx__exchange_begin(s, -1);
-    ringx__exchange_send(s, packed, ringx__around(g, i));
-    ringx__exchange_receive(s, queries, ringx__around(g, -i));
-    ringx__exchange_end(s);
+    ringx__sendrecv(s, g, packed, queries, i, -1);
     return queries;
 }
 
@@ -51,10 +48,7 @@ static ringx_span returned(ringx_schedule *s, const ringx_geometry *g, ringx_spa
     int slots = gathered ? (g->ranks - 1) * (1 + g->lookahead) : 1;
     ringx_region region = ringx__slot(s, pool, home && !gathered, slots);
     ringx_span own = ringx__carve(s, &region, RINGX_DQ, g->rank, g->q_head, g->q_heads);
-    ringx__exchange_begin(s, home); /* the next slice's queries first */
-    ringx__exchange_send(s, dq, ringx__around(g, -i));
-    ringx__exchange_receive(s, own, ringx__around(g, i));
-    ringx__exchange_end(s);
+    ringx__sendrecv(s, g, dq, own, -i, home); /* the next slice's queries first */
     return own;
 }
 

@@ -34,18 +34,12 @@ bool ringx__qbcast_direct(int ranks, int lookahead, ringx_dtype wire)
 static ringx_span exchanged(ringx_schedule *s, const ringx_geometry *g, ringx_span packed, ringx_span kv, int i)
 {
     ringx_span q = ringx__block(s, "q", 1, RINGX_Q, ringx__around(g, -i));
-    ringx__exchange_begin(s, -1);
-    ringx__exchange_send(s, packed, ringx__around(g, i));
-    ringx__exchange_receive(s, q, ringx__around(g, -i));
-    ringx__exchange_end(s);
+    ringx__sendrecv(s, g, packed, q, i, -1);
     ringx_span state = ringx__fresh(ringx__block(s, "state", 1, RINGX_STATE, ringx__around(g, -i)));
     ringx__attend(s, &state, &q, 1, &kv, 1);
     ringx_region region = ringx__slot(s, "partial", g->ranks - 1, 2 * (g->ranks - 1));
     ringx_span partial = ringx__carve(s, &region, RINGX_STATE, g->rank, g->q_head, g->q_heads);
-    ringx__exchange_begin(s, 0);
-    ringx__exchange_send(s, state, ringx__around(g, -i));
-    ringx__exchange_receive(s, partial, ringx__around(g, i));
-    ringx__exchange_end(s);
+    ringx__sendrecv(s, g, state, partial, -i, 0);
     return partial;
 }
 

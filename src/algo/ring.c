@@ -40,10 +40,7 @@ static ringx_span arrival(ringx_schedule *s, const ringx_geometry *g, int owner)
 static ringx_span hop(ringx_schedule *s, const ringx_geometry *g, ringx_span held, int i, int distance)
 {
     ringx_span kv = arrival(s, g, ringx__around(g, -i));
-    ringx__exchange_begin(s, -1);
-    ringx__exchange_send(s, held, ringx__around(g, distance));
-    ringx__exchange_receive(s, kv, ringx__around(g, -distance));
-    ringx__exchange_end(s);
+    ringx__sendrecv(s, g, held, kv, distance, -1);
     return kv;
 }
 
@@ -96,10 +93,7 @@ static void backward(ringx_schedule *s, const ringx_geometry *g, bool rotated)
         bool later = i == g->ranks - 1 && !g->joined; /* read a lookahead later than the others: not in their slot */
         travelling =
             ringx__block(s, later ? "home" : "travelling", later, RINGX_DKV, ringx__around(g, rotated ? 0 : -i - 1));
-        ringx__exchange_begin(s, 0);
-        ringx__exchange_send(s, dkv, ringx__around(g, rotated ? -i : 1));
-        ringx__exchange_receive(s, travelling, ringx__around(g, rotated ? i : -1));
-        ringx__exchange_end(s);
+        ringx__sendrecv(s, g, dkv, travelling, rotated ? -i : 1, 0);
     }
     if (last)
         ringx__grad(s, &q, &dq, 1, &own, &own_dkv, 1);

@@ -41,7 +41,7 @@ static bool can_fuse(const ringx_schedule *s)
     return exchanges > 0 && exchanges <= RINGX_ARRIVALS;
 }
 
-/* The exchange that brings a block; its place among the steps that are sent, from 1; 0: none. */
+/* One more than the word of the exchange that brings a block; 0: none does. */
 static uint8_t word_of(const ringx_program *p, const ringx_operand *block)
 {
     const ringx_schedule *s = &p->schedule;

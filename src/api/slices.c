@@ -81,7 +81,7 @@ static int slices_of_stages(const ringx_shape *shape, int ranks)
 static ringx_slicing backward_by_length(const ringx_choice *c, const ringx_shape *shape, int ranks)
 {
     ringx_geometry g = ringx__choice_geometry(c, shape, 0);
-    bool gathers = ringx__choice_is(c, "kvgather") && (c->two_level || !ringx__queries_gather(&g));
+    bool gathers = ringx__choice_is(c, "kvgather") && !ringx__queries_gather(&g);
     if (ranks > MOST_SLICED_RANKS && !gathers)
         return (ringx_slicing){.slices = slices_of_stages(shape, ranks)};
     return (ringx_slicing){.slices = c->slices, .taper = shape->tokens / ranks * shape->group < LONG_TILES};

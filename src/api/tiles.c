@@ -123,12 +123,13 @@ void ringx__fused_job(const ringx_execution *e, ringx_job *job)
     for (size_t i = 0; i < s->lane_count[RINGX_COMPUTE_LANE]; i++) {
         cursor keys = operands_of(e, &s->steps[s->lane_step[RINGX_COMPUTE_LANE][i]], KIND(RINGX_KV));
         for (const ringx_operand *o; (o = next(&keys));) {
+            const uint8_t word = fusion->arrival[o - s->operands];
             size_t at = n;
-            n = o->buffer == RINGX_USER ? n : fill_runs(e, o, key, n);
+            n = word ? fill_runs(e, o, key, n) : n;
             for (; at < n; at++) {
                 key[at].head = o->head;
                 key[at].heads = o->heads;
-                key[at].arrived = words + fusion->arrival[o - s->operands] - 1;
+                key[at].arrived = words + word - 1;
             }
         }
     }

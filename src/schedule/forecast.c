@@ -28,7 +28,8 @@ typedef struct ringx_task { /* what a lane is doing: 2·rank + lane; a collectiv
     double work;       /* seconds at full speed, after the latency */
     bool works;        /* the latency is over */
     double rest;       /* seconds of it that await what is under way */
-    bool held;         /* which has not come */
+    bool held;         /* it has not come */
+    double since;      /* when that was found */
     double end, speed; /* in the clock's time */
     int32_t clock, place;
 } ringx_task;
@@ -43,7 +44,6 @@ typedef struct ringx_simulation {
     double *busy;       /* [rank][lane] so far */
     double *ended;      /* [rank] */
     bool *transferring; /* [rank] */
-    double *held;       /* [rank]: since when its kernel waits */
     int running;        /* tasks */
     double now;
     ringx_stamp *const *stamps;
@@ -218,9 +218,8 @@ static void let_go(simulation *s, int rank)
     if (!task->held)
         return;
     task->speed = compute_speed(s, rank);
-    double since = s->held[rank];
     if (goes_on(s, index) && !task->held)
-        s->busy[index] -= s->now - since;
+        s->busy[index] -= s->now - task->since;
 }
 
 static ringx_status start(simulation *s, const ringx_action *a)
@@ -288,7 +287,7 @@ static void end_next(simulation *s)
         return;
     }
     if (goes_on(s, index)) {
-        s->held[task->action.rank] = s->now;
+        task->since = s->now;
         return;
     }
     ringx_task ended = *task;
@@ -330,7 +329,6 @@ static void free_simulation(simulation *s)
     free(s->busy);
     free(s->ended);
     free(s->transferring);
-    free(s->held);
 }
 
 static ringx_status make_simulation(simulation *s, int ranks)
@@ -343,8 +341,7 @@ static ringx_status make_simulation(simulation *s, int ranks)
     s->busy = calloc(lanes, sizeof *s->busy);
     s->ended = calloc(n, sizeof *s->ended);
     s->transferring = calloc(n, sizeof *s->transferring);
-    s->held = calloc(n, sizeof *s->held);
-    bool room = s->clocks && s->tasks && s->begin && s->busy && s->ended && s->transferring && s->held;
+    bool room = s->clocks && s->tasks && s->begin && s->busy && s->ended && s->transferring;
     for (int i = 0; room && i < s->n_clocks; i++) {
         size_t most = i == 0 ? lanes : (size_t)s->costs.per_node * RINGX_LANES;
         s->clocks[i] = (ringx_clock){.speed = 1, .heap = calloc(most, sizeof *s->clocks[i].heap)};

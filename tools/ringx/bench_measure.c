@@ -261,6 +261,12 @@ static double sort_for_median(double *values, int64_t n)
     return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
+static void report_exposed(timed *t, measurement *m)
+{
+    for (int p = 0; p <= t->backward; p++)
+        m->pass[p].exposed_s = sort_for_median(t->exposed[p], t->observed);
+}
+
 static void report(timed *t, measurement *m)
 {
     ringx_plan_info info;
@@ -282,22 +288,15 @@ static void report(timed *t, measurement *m)
         m->pass[p] = (pass_figures){.median_s = sort_for_median(t->seconds[p], n),
                                     .least_s = t->seconds[p][0],
                                     .most_s = t->seconds[p][n - 1],
-                                    .exposed_s = sort_for_median(t->exposed[p], t->observed),
                                     .flops = flops,
                                     .wire_bytes = largest[0],
                                     .messages = largest[1]};
     }
+    report_exposed(t, m);
     double bytes[2] = {(double)info.workspace_bytes, peak_bytes()};
     crew_max(t->crew, bytes, 2);
     m->workspace_bytes = bytes[0];
     m->peak_bytes = bytes[1];
-}
-
-/* What a plan with a timeline has exposed. */
-static void report_exposed(timed *t, measurement *m)
-{
-    for (int p = 0; p <= t->backward; p++)
-        m->pass[p].exposed_s = sort_for_median(t->exposed[p], t->observed);
 }
 
 static int64_t row_count(const timed *t, tensor_id id)
